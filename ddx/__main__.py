@@ -1,0 +1,4 @@
+from ddx.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The columns of a table of cases: what each one means, checked before any row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddx.errors import UsageError, nearest
+from ddx.knowledge import KnowledgeBase
+
+CASE_ID = "case_id"
+LISTS = ("present", "absent", "context")
+# Columns that describe a case without being evidence; they are read over.
+ANNOTATIONS = ("final_diagnosis", "citation", "url", "note")
+_SPECIAL = (CASE_ID, "age", "sex", *LISTS, *ANNOTATIONS)
+
+
+@dataclass(frozen=True)
+class Column:
+    """``kind``: case_id, age, sex, present, absent, context, annotation, unknown, finding, risk_factor or measurement."""
+
+    name: str
+    kind: str
+    id: str
+
+
+def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool = False) -> tuple[Column, ...]:
+    """The meaning of every column.
+
+    ``lenient`` keeps unknown columns, as kind "unknown", to be read over.
+
+    Raises
+    ------
+    UsageError
+        Empty, duplicated or unknown column names.
+    """
+    columns: list[Column] = []
+    owner: dict[tuple[str, str], str] = {}
+    for position, raw in enumerate(header, 1):
+        name = str(raw).strip()
+        if not name:
+            raise UsageError(f"column {position} has no name; name it or take it out")
+        column = _meaning(name, kb, lenient)
+        key = (column.kind, column.id)
+        if key in owner and column.kind not in ("annotation", "unknown"):
+            earlier = owner[key]
+            detail = "" if earlier == name else f": columns {earlier!r} and {name!r} both mean {column.id}"
+            raise UsageError(f"duplicate column {name!r}{detail}; keep one")
+        owner[key] = name
+        columns.append(column)
+    return tuple(columns)
+
+
+def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
+    if name in ANNOTATIONS:
+        return Column(name, "annotation", name)
+    if name in _SPECIAL:
+        return Column(name, name, name)
+    kind, id_ = kb.names.get(name, ("", ""))
+    if kind == "context":
+        if kb.context[id_].kind != "risk_factor":
+            raise UsageError(f"column {name!r} is an age band or a sex; give the columns age and sex instead")
+        return Column(name, "risk_factor", id_)
+    if kind in ("finding", "measurement"):
+        return Column(name, kind, id_)
+    if lenient:
+        return Column(name, "unknown", name)
+    if kind == "cause":
+        raise UsageError(f"column {name!r} is a cause, and causes are what is scored; take it out")
+    known = [n for n, (k, _) in kb.names.items() if k != "cause"]
+    hint = nearest(name, [*_SPECIAL, *known])
+    raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or use --lenient to read over it")

@@ -1,0 +1,231 @@
+"""Rows of a table -> evidence and rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddx.cases import values
+from ddx.cases.columns import CASE_ID, Column
+from ddx.cases.rejects import Reject
+from ddx.cases.statements import Statements
+from ddx.cases.values import BadCell
+from ddx.errors import nearest
+from ddx.knowledge import KnowledgeBase
+from ddx.network import Evidence
+
+Cells = Sequence[Hashable]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Evidence of the rows that can be scored: ``rows`` (M,) are their positions in the table; ``rejects`` say the rest."""
+
+    evidence: Evidence
+    rows: NDArray[np.intp]
+    case_ids: list[str]
+    rejects: list[Reject]
+
+
+def encode(
+    kb: KnowledgeBase,
+    columns: Sequence[Column],
+    cells: Sequence[Cells],
+    lines: Sequence[int],
+    *,
+    lenient: bool = False,
+    seen: set[str] | None = None,
+) -> Encoded:
+    """Evidence of a table given by its columns.
+
+    Parameters
+    ----------
+    columns, cells : meaning and content of every column, N cells each
+    lines : (N,) line of every row, for the rejects; also the case_id where the table has no such column
+    lenient : drop an offending cell instead of its row
+    seen : case_ids of earlier blocks of the same table, extended by those of this one
+    """
+    by_kind = {c.kind: cell for c, cell in zip(columns, cells, strict=True)}
+    case_ids = [_case_id(cell) for cell in by_kind[CASE_ID]] if CASE_ID in by_kind else [str(line) for line in lines]
+    statements = Statements(kb, lines, case_ids)
+    lost = _check_ids(statements, set() if seen is None else seen)
+    first = ("age", "sex")
+    for column, content in sorted(zip(columns, cells, strict=True), key=lambda pair: pair[0].kind not in first):
+        _read(statements, column, content)
+    # Measurements come last: their thresholds may depend on the sex.
+    for column, content in zip(columns, cells, strict=True):
+        if column.kind == "measurement":
+            _measurements(statements, column, content)
+    evidence = statements.evidence()
+    keep = ~(lost | statements.rejected) if not lenient else ~lost
+    rows = np.flatnonzero(keep)
+    return Encoded(select(evidence, rows), rows, [case_ids[i] for i in rows], statements.rejects)
+
+
+def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject]:
+    """A reject for every column that a lenient reading passes over."""
+    known = [n for n, (kind, _) in kb.names.items() if kind != "cause"]
+    return [
+        Reject(1, "", c.name, "", "unknown_column", f"unknown column {c.name!r}{nearest(c.name, known)}; read over")
+        for c in columns
+        if c.kind == "unknown"
+    ]
+
+
+def select(evidence: Evidence, rows: NDArray[np.intp]) -> Evidence:
+    """The evidence of some cases."""
+    level = {graded: likelihood[rows] for graded, likelihood in evidence.level.items()}
+    return Evidence(evidence.finding[rows], level, evidence.context[rows], evidence.age[rows], evidence.sex[rows])
+
+
+def from_mapping(
+    kb: KnowledgeBase,
+    *,
+    present: Sequence[str],
+    absent: Sequence[str],
+    uncertain: Mapping[str, float],
+    measurements: Mapping[str, float],
+    age: float | None,
+    sex: str | None,
+    context: Mapping[str, bool],
+) -> Encoded:
+    """Evidence of one case from Python values; the rejects say what is wrong with it."""
+    statements = Statements(kb, [0], [""])
+    for column, convert, put, value in (
+        ("age", values.age, _put_age, age),
+        ("sex", values.sex, _put_sex, sex),
+    ):
+        _apply(statements, column, [value], convert, put)
+    for column, names in (("present", present), ("absent", absent)):
+        for name in names:
+            _state(statements, 0, column, name)
+    for name, value in uncertain.items():
+        _named(statements, "finding", "uncertain", name, value)
+    for name, flag in context.items():
+        _named(statements, "context", "context", name, flag)
+    for name, value in measurements.items():
+        if name in kb.measurements:
+            _measurements(statements, Column(name, "measurement", name), [value])
+        else:
+            message = f"unknown measurement {name!r}{nearest(name, kb.measurements)}"
+            statements.reject(0, "measurements", name, "unknown_id", message)
+    return Encoded(statements.evidence(), np.arange(1), [""], statements.rejects)
+
+
+def _named(statements: Statements, kind: str, column: str, name: str, value: Any) -> None:
+    id_ = _resolve(statements, 0, column, name, (kind,))
+    if id_ is None:
+        return
+    put = statements.put_finding if kind == "finding" else statements.put_context
+    _apply(statements, column, [value], values.reading, lambda s, rows, v, c: put(rows, id_, v, c))
+
+
+def _case_id(cell: Hashable) -> str:
+    return "" if values.is_unknown(cell) else str(cell).strip()
+
+
+def _check_ids(statements: Statements, seen: set[str]) -> NDArray[np.bool_]:
+    """Rows whose case_id is missing or was there before: they cannot be scored under their name."""
+    lost = np.zeros(len(statements.case_ids), dtype=np.bool_)
+    for row, case_id in enumerate(statements.case_ids):
+        if not case_id:
+            statements.reject(row, CASE_ID, "", "empty_case_id", "case_id is empty; give every case an id")
+        elif case_id in seen:
+            message = f"case_id {case_id!r} stands in an earlier row; give every case its own"
+            statements.reject(row, CASE_ID, case_id, "duplicate_case_id", message)
+        else:
+            seen.add(case_id)
+            continue
+        lost[row] = True
+    return lost
+
+
+def _read(statements: Statements, column: Column, content: Cells) -> None:
+    if column.kind == "age":
+        _apply(statements, column.name, content, values.age, _put_age)
+    elif column.kind == "sex":
+        _apply(statements, column.name, content, values.sex, _put_sex)
+    elif column.kind == "finding":
+        put = statements.put_finding
+        _apply(statements, column.name, content, values.reading, lambda s, rows, v, c: put(rows, column.id, v, c))
+    elif column.kind == "risk_factor":
+        put = statements.put_context
+        _apply(statements, column.name, content, values.reading, lambda s, rows, v, c: put(rows, column.id, v, c))
+    elif column.kind in ("present", "absent", "context"):
+        for row, cell in enumerate(content):
+            if not values.is_unknown(cell):
+                for name in str(cell).split(";"):
+                    if name.strip():
+                        _state(statements, row, column.kind, name.strip())
+
+
+def _state(statements: Statements, row: int, column: str, name: str) -> None:
+    """One id of a list column."""
+    kinds = ("context",) if column == "context" else ("finding", "context")
+    id_ = _resolve(statements, row, column, name, kinds)
+    if id_ is None:
+        return
+    value = 0.0 if column == "absent" else 1.0
+    if id_ in statements.kb.findings:
+        statements.put_finding([row], id_, [value], column)
+    else:
+        statements.put_context([row], id_, [value], column)
+
+
+def _resolve(statements: Statements, row: int, column: str, name: str, kinds: tuple[str, ...]) -> str | None:
+    kind, id_ = statements.kb.names.get(str(name), ("", ""))
+    if kind in kinds:
+        return id_
+    known = [n for n, (k, _) in statements.kb.names.items() if k in kinds]
+    hint = f"; {name} is a {kind}" if kind else nearest(str(name), known)
+    statements.reject(row, column, name, "unknown_id", f"unknown {kinds[0]} {name!r}{hint}")
+    return None
+
+
+def _measurements(statements: Statements, column: Column, content: Cells) -> None:
+    m = statements.kb.measurements[column.id]
+    _apply(
+        statements,
+        column.name,
+        content,
+        lambda cell: values.measured(cell, m.unit, m.plausible),
+        lambda s, rows, v, c: s.put_measurement(rows, m.id, v),
+    )
+
+
+def _put_age(statements: Statements, rows: Sequence[int], ages: Sequence[float], column: str) -> None:
+    statements.age[list(rows)] = ages
+
+
+def _put_sex(statements: Statements, rows: Sequence[int], sexes: Sequence[int], column: str) -> None:
+    statements.put_sex(rows, sexes, column)
+
+
+def _apply(
+    statements: Statements,
+    column: str,
+    content: Cells,
+    convert: Callable[[Hashable], Any],
+    put: Callable[[Statements, Sequence[int], Sequence[Any], str], None],
+) -> None:
+    """Convert every distinct cell once, report the bad ones, and put the values that say something."""
+    known: dict[Hashable, Any] = {}
+    rows, said = [], []
+    for row, cell in enumerate(content):
+        if cell not in known:
+            try:
+                known[cell] = convert(cell)
+            except BadCell as error:
+                known[cell] = error
+        value = known[cell]
+        if isinstance(value, BadCell):
+            statements.reject(row, column, cell, value.error, str(value))
+        elif value == value and value != -1:
+            rows.append(row)
+            said.append(value)
+    if rows:
+        put(statements, rows, said, column)

@@ -1,0 +1,180 @@
+"""Statements about N cases, collected from any kind of input, turned into evidence.
+
+Whatever is wrong with a statement becomes a reject; the statement itself is not used. Whether the whole case is given up for
+it is the caller's choice (strict or lenient).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddx.cases.rejects import Reject
+from ddx.inference.network import Floats
+from ddx.knowledge import KnowledgeBase
+from ddx.network import Evidence
+
+
+class Statements:
+    """Findings (N, F), context (N, C), age and sex of N cases, and what was wrong with them.
+
+    ``lines`` and ``case_ids`` (N,) only serve the rejects.
+    """
+
+    def __init__(self, kb: KnowledgeBase, lines: Sequence[int], case_ids: Sequence[str]) -> None:
+        self.kb, self.lines, self.case_ids = kb, lines, case_ids
+        n = len(lines)
+        self.finding = np.full((n, len(kb.findings)), np.nan)
+        self.context = np.full((n, len(kb.risk_factors)), np.nan)
+        self.age = np.full(n, np.nan)
+        self.sex = np.full(n, -1, dtype=np.intp)
+        self.rejects: list[Reject] = []
+        self.rejected = np.zeros(n, dtype=np.bool_)
+        self._finding_column = {f: i for i, f in enumerate(kb.findings)}
+        self._context_column = {c.id: i for i, c in enumerate(kb.risk_factors)}
+        self._sex_column = {s.id: i for i, s in enumerate(kb.sexes)}
+
+    def reject(self, row: int, column: str, value: object, error: str, message: str) -> None:
+        self.rejected[row] = True
+        self.rejects.append(Reject(self.lines[row], self.case_ids[row], column, str(value), error, message))
+
+    def put_finding(self, rows: Sequence[int], finding: str, values: Sequence[float], column: str) -> None:
+        """Values 1, 0 or in between for some rows; a second, different statement takes both away."""
+        self._put(self.finding, self._finding_column[finding], rows, finding, values, column)
+
+    def put_context(self, rows: Sequence[int], context: str, values: Sequence[float], column: str) -> None:
+        """Values 1 or 0 of a risk factor."""
+        if context in self._context_column:
+            for row, value in zip(rows, values, strict=True):
+                if 0.0 < value < 1.0:
+                    self.reject(row, column, value, "out_of_range", f"got {value:g}, {context} is context: expected 1 or 0")
+            sure = [(r, v) for r, v in zip(rows, values, strict=True) if not 0.0 < v < 1.0]
+            rows, values = [r for r, _ in sure], [v for _, v in sure]
+            self._put(self.context, self._context_column[context], rows, context, values, column)
+            return
+        for row, value in zip(rows, values, strict=True):
+            if context in self._sex_column and value == 1.0:
+                self.put_sex([row], [self._sex_column[context]], column)
+            else:
+                self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
+
+    def put_sex(self, rows: Sequence[int], values: Sequence[int], column: str) -> None:
+        for row, value in zip(rows, values, strict=True):
+            if self.sex[row] >= 0 and self.sex[row] != value:
+                self.reject(row, column, self.kb.sexes[value].id, "contradiction", "two different sexes")
+                self.sex[row] = -1
+            elif value >= 0:
+                self.sex[row] = value
+
+    def put_measurement(self, rows: Sequence[int], measurement: str, values: Sequence[float]) -> None:
+        """Turn measurements into findings; call it when age and sex are known."""
+        definition = self.kb.measurements[measurement]
+        x = np.asarray(values, dtype=np.float64)
+        sex = self.sex[np.asarray(rows, dtype=np.intp)]
+        for finding in dict.fromkeys(rule.finding for rule in definition.thresholds):
+            # Unknown sex: an answer only where the limits of both sexes agree.
+            some, every, applies = np.zeros((3, len(x)), dtype=np.bool_)
+            every[:] = True
+            for rule in definition.thresholds:
+                if rule.finding == finding:
+                    fits = (sex < 0) | (sex == self._sex_column[rule.sex]) if rule.sex else np.ones(len(x), dtype=np.bool_)
+                    hit = x < rule.below if rule.below is not None else x >= float(rule.at_least or 0.0)
+                    some |= fits & hit
+                    every &= ~fits | hit
+                    applies |= fits
+            sure = np.flatnonzero(applies & (some == every))
+            self.put_finding([rows[i] for i in sure], finding, some[sure].astype(np.float64).tolist(), measurement)
+
+    def _put(self, table: Floats, index: int, rows: Sequence[int], name: str, values: Sequence[float], column: str) -> None:
+        at = np.asarray(rows, dtype=np.intp)
+        new = np.asarray(values, dtype=np.float64)
+        old = table[at, index]
+        clash = ~np.isnan(old) & ~np.isnan(new) & (old != new)
+        for i in np.flatnonzero(clash):
+            kinds = sorted((float(old[i]), float(new[i])))
+            what = "both present and absent" if kinds == [0.0, 1.0] else f"both {kinds[0]:g} and {kinds[1]:g}"
+            self.reject(int(at[i]), column, name, "contradiction", f"{name} is {what}; keep one statement")
+        table[at, index] = np.where(clash, np.nan, np.where(np.isnan(new), old, new))
+
+    def evidence(self) -> Evidence:
+        """Evidence of all N cases, contradictions taken out and reported."""
+        self._apply_requirements()
+        self._apply_implications()
+        level = {graded: self._levels(graded, levels) for graded, levels in self.kb.graded.items()}
+        finding = self.finding.copy()
+        finding[:, [self._finding_column[f] for levels in self.kb.graded.values() for f in levels]] = np.nan
+        edges = [band.age_from or 0.0 for band in self.kb.age_bands]
+        known = np.nan_to_num(self.age, nan=0.0)
+        band = np.where(np.isnan(self.age), -1, np.searchsorted(edges, known, side="right") - 1).astype(np.intp)
+        return Evidence(finding, level, self.context.copy(), band, self.sex.copy())
+
+    def _apply_requirements(self) -> None:
+        for factor in self.kb.risk_factors:
+            if factor.requires:
+                own, needed = self._context_column[factor.id], self._context_column[factor.requires]
+                clash = (self.context[:, own] == 1.0) & (self.context[:, needed] == 0.0)
+                for row in np.flatnonzero(clash):
+                    message = f"{factor.id} is present but {factor.requires}, which it requires, is absent"
+                    self.reject(int(row), "", factor.id, "contradiction", message)
+                self.context[clash, own] = np.nan
+                self.context[clash, needed] = np.nan
+
+    def _apply_implications(self) -> None:
+        """No piece of evidence counts twice: what a present finding implies, and what an absent one excludes, is taken out."""
+        ids = list(self.kb.findings)
+        specific, general = _implications(self.kb)
+        stated = ~np.isnan(self.finding)
+        pairs = np.flatnonzero((stated[:, specific] & stated[:, general]).any(axis=0))
+        drop = np.zeros(self.finding.shape, dtype=np.bool_)
+        for pair in pairs:
+            s, g = int(specific[pair]), int(general[pair])
+            own, implied = self.finding[:, s], self.finding[:, g]
+            clash = (own == 1.0) & (implied == 0.0)
+            for row in np.flatnonzero(clash):
+                message = f"{ids[s]} is present but {ids[g]}, which it implies, is absent"
+                self.reject(int(row), "", ids[s], "contradiction", message)
+            drop[:, g] |= (own == 1.0) & ~np.isnan(implied)
+            drop[:, s] |= (implied == 0.0) & ~np.isnan(own)
+        self.finding[drop] = np.nan
+
+    def _levels(self, graded: str, levels: tuple[str, ...]) -> Floats:
+        """Likelihood over none and the levels (N, L + 1)."""
+        columns = [self._finding_column[level] for level in levels]
+        stated = self.finding[:, columns]
+        likelihood = np.ones((len(stated), len(levels) + 1))
+        for i in range(len(levels)):
+            v = np.where(np.isnan(stated[:, i]), 0.5, stated[:, i])
+            likely = np.repeat(1.0 - v[:, None], len(levels) + 1, axis=1)
+            likely[:, i + 1] = v
+            likelihood *= np.where(np.isnan(stated[:, i])[:, None], 1.0, likely)
+        for row in np.flatnonzero(~likelihood.any(axis=1)):
+            present = [level for level, v in zip(levels, stated[row], strict=True) if v == 1.0]
+            message = f"{' and '.join(present)} are levels of {graded}, of which one case has one; keep one"
+            self.reject(int(row), "", ";".join(present), "two_levels", message)
+            likelihood[row] = 1.0
+        return likelihood
+
+
+@lru_cache(maxsize=8)
+def _implication_pairs(pairs: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    specific, general = [], []
+    for start in range(len(pairs)):
+        reached: set[int] = set()
+        stack = list(pairs[start])
+        while stack:
+            finding = stack.pop()
+            if finding not in reached:
+                reached.add(finding)
+                stack.extend(pairs[finding])
+        specific += [start] * len(reached)
+        general += sorted(reached)
+    return np.array(specific, dtype=np.intp), np.array(general, dtype=np.intp)
+
+
+def _implications(kb: KnowledgeBase) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(specific, general) columns of every implication, transitive ones included."""
+    column = {f: i for i, f in enumerate(kb.findings)}
+    return _implication_pairs(tuple(tuple(column[g] for g in f.implies) for f in kb.findings.values()))

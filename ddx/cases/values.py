@@ -1,0 +1,92 @@
+"""What a cell can say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+from ddx.knowledge.schema import AGE_MAX
+
+UNKNOWN = frozenset({"", "na", "n/a", "nan", "unknown"})
+PRESENT = frozenset({"1", "yes", "true", "present"})
+ABSENT = frozenset({"0", "no", "false", "absent"})
+_SEX = {"female": 0, "f": 0, "male": 1, "m": 1}
+
+NAN = math.nan
+
+
+class BadCell(ValueError):
+    """A cell that cannot be read: ``error`` is the short code of the reject table, the text says what to do."""
+
+    def __init__(self, error: str, message: str) -> None:
+        self.error = error
+        super().__init__(message)
+
+
+def is_unknown(cell: Hashable) -> bool:
+    """Empty, NA, nan, None or 'unknown' in any case."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return True
+    return str(cell).strip().lower() in UNKNOWN or str(cell) == "<NA>"
+
+
+def reading(cell: Hashable) -> float:
+    """1 present, 0 absent, nan unknown, or a probability of virtual evidence.
+
+    Raises
+    ------
+    BadCell
+        Anything else.
+    """
+    if is_unknown(cell):
+        return NAN
+    word = str(cell).strip().lower()
+    if word in PRESENT:
+        return 1.0
+    if word in ABSENT:
+        return 0.0
+    value = _number(word, "1/yes/true/present, 0/no/false/absent, a number from 0 to 1, or empty")
+    if not 0.0 <= value <= 1.0:
+        raise BadCell("out_of_range", f"got {str(cell).strip()}, expected a number from 0 to 1")
+    return value
+
+
+def age(cell: Hashable) -> float:
+    """Years, nan when unknown."""
+    if is_unknown(cell):
+        return NAN
+    value = _number(str(cell).strip(), "an age in years, or empty")
+    if not 0.0 <= value <= AGE_MAX:
+        raise BadCell("implausible_age", f"got {value:g}, expected an age from 0 to {AGE_MAX:g} years")
+    return value
+
+
+def sex(cell: Hashable) -> int:
+    """0 female, 1 male, -1 unknown."""
+    if is_unknown(cell):
+        return -1
+    word = str(cell).strip().lower().removeprefix("sex_")
+    if word not in _SEX:
+        raise BadCell("not_a_value", f"got {str(cell).strip()!r}, expected female, male, or empty")
+    return _SEX[word]
+
+
+def measured(cell: Hashable, unit: str, plausible: tuple[float, float]) -> float:
+    """A measurement in its unit, nan when unknown."""
+    if is_unknown(cell):
+        return NAN
+    value = _number(str(cell).strip(), f"a number in {unit}, or empty")
+    low, high = plausible
+    if not low <= value <= high:
+        raise BadCell("implausible_value", f"got {value:g} {unit}, plausible is {low:g} to {high:g} {unit}; check the unit")
+    return value
+
+
+def _number(text: str, expected: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise BadCell("not_a_value", f"got {text!r}, expected {expected}") from None
+    if not math.isfinite(value):
+        raise BadCell("not_a_value", f"got {text!r}, expected {expected}")
+    return value

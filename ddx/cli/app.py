@@ -1,0 +1,165 @@
+"""Commands. Each one loads what it needs, does one thing, and ends with 0, 1 (some rows rejected) or 2 (nothing done)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ddx import __version__
+from ddx.errors import DdxError, UsageError
+
+app = typer.Typer(
+    name="ddx",
+    help="Bayesian differential diagnosis, exact and traceable. For research and teaching; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+kb_app = typer.Typer(help="Look into a knowledge base, and check one.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(kb_app, name="kb")
+
+Kb = Annotated[str, typer.Option("--kb", help="Shipped knowledge base, or the folder of one.")]
+Setting = Annotated[
+    str | None, typer.Option("--setting", help="Population that the cases come from. Default: what the knowledge base names.")
+]
+
+
+def main() -> None:
+    """Run the command line; a DdxError ends it with its text and exit code 2."""
+    try:
+        app()
+    except DdxError as error:
+        print(f"ddx: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        print(f"ddx {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def score(
+    cases: Annotated[str, typer.Argument(help="CSV file of cases, wide or in list form; - is standard input.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="CSV file of posteriors; - is standard output.")] = "-",
+    kb: Kb = "limb",
+    setting: Setting = None,
+    rejects: Annotated[
+        str | None,
+        typer.Option(help="CSV file of what could not be used. Default: OUTPUT.rejects.csv, when there is something."),
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Drop an offending cell instead of its row, and report it.")
+    ] = False,
+    encoding: Annotated[str, typer.Option(help="Character encoding of the cases.")] = "utf-8",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table of leading causes.")] = False,
+) -> None:
+    """Score a file of cases: the posterior of every cause for every case.
+
+    Exit code 0: all rows scored; 1: some rows rejected; 2: nothing written.
+    """
+    from ddx.batch import STREAM, score_file
+    from ddx.cli.show import leading_causes, progress_bar
+    from ddx.diagnosis import load
+
+    model = load(kb, setting)
+    with progress_bar() as progress:
+        report = score_file(cases, output, model, rejects=rejects, lenient=lenient, encoding=encoding, progress=progress)
+    if output != STREAM and not quiet:
+        leading_causes(output)
+    dropped = f", {report.cells_dropped} cells dropped" if report.cells_dropped else ""
+    target = "standard output" if output == STREAM else output
+    print(f"{report.scored} cases scored, {report.rejected} rejected{dropped} -> {target}", file=sys.stderr)
+    if report.rejected:
+        raise typer.Exit(1)
+
+
+@app.command()
+def diagnose(
+    present: Annotated[list[str] | None, typer.Option(help="Finding that is present; repeat for more.")] = None,
+    absent: Annotated[list[str] | None, typer.Option(help="Finding that is absent; repeat for more.")] = None,
+    uncertain: Annotated[
+        list[str] | None, typer.Option(help="FINDING=V, V between 0 and 1: likelihood V present, 1 - V absent.")
+    ] = None,
+    measure: Annotated[list[str] | None, typer.Option(help="MEASUREMENT=VALUE, such as tsh_mu_l=2.1; repeat for more.")] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(help="Risk factor that is present, or no:FACTOR for an absent one.")
+    ] = None,
+    age: Annotated[float | None, typer.Option(help="Age in years.")] = None,
+    sex: Annotated[str | None, typer.Option(help="female or male.")] = None,
+    kb: Kb = "limb",
+    setting: Setting = None,
+    top: Annotated[int, typer.Option(min=1, help="How many causes to show.")] = 10,
+    intervals: Annotated[int, typer.Option(min=0, help="Parameter draws for the 90 % intervals; 0 leaves them out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Diagnose one case."""
+    from ddx.cli.show import diagnosis_json, diagnosis_table
+    from ddx.diagnosis import load
+
+    flags = {name.removeprefix("no:"): not name.startswith("no:") for name in context or []}
+    answer = load(kb, setting).diagnose(
+        present=present or [],
+        absent=absent or [],
+        uncertain=_pairs("--uncertain", uncertain),
+        measurements=_pairs("--measure", measure),
+        age=age,
+        sex=sex,
+        context=flags,
+    )
+    if json:
+        diagnosis_json(answer, intervals, seed)
+    else:
+        diagnosis_table(answer, top, intervals, seed)
+
+
+@kb_app.command()
+def check(path: Annotated[str, typer.Argument(help="Shipped knowledge base, or the folder of one.")] = "limb") -> None:
+    """Report every problem of a knowledge base. Exit code 0: none; 2: problems."""
+    from ddx.errors import KnowledgeError
+    from ddx.knowledge import locate, read_knowledge
+
+    knowledge, problems = read_knowledge(locate(path))
+    if problems or knowledge is None:
+        raise KnowledgeError(path, problems)
+    print(
+        f"{knowledge.name} {knowledge.version}: no problems in {len(knowledge.causes)} causes, {len(knowledge.findings)} findings, "
+        f"{len(knowledge.context)} context values, {len(knowledge.studies)} study rows, {len(knowledge.sources)} sources"
+    )
+
+
+@kb_app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Id or alias of a cause, finding, context or measurement, or id of a parameter.")],
+    kb: Kb = "limb",
+) -> None:
+    """Show an item of a knowledge base: its parameters, and the studies behind each."""
+    from ddx.cli.kb import show_item
+    from ddx.knowledge import load_knowledge
+
+    show_item(load_knowledge(kb), name)
+
+
+@kb_app.command()
+def coverage(kb: Kb = "limb") -> None:
+    """Show how many parameters rest on a cited study, by kind and by cause."""
+    from ddx.cli.kb import show_coverage
+    from ddx.knowledge import load_knowledge
+
+    show_coverage(load_knowledge(kb))
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, float]:
+    pairs = {}
+    for text in given or []:
+        name, _, value = text.partition("=")
+        try:
+            pairs[name] = float(value)
+        except ValueError:
+            raise UsageError(f"{option}: got {text!r}, expected NAME=NUMBER") from None
+    return pairs

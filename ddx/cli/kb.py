@@ -1,0 +1,167 @@
+"""``ddx kb show`` and ``ddx kb coverage``."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from rich.console import Console
+from rich.table import Table
+
+from ddx.cli.show import console
+from ddx.errors import UsageError, nearest
+from ddx.knowledge import EXPERT, KnowledgeBase, Parameter
+
+_KINDS = {
+    "prior": "prior",
+    "or": "odds ratio",
+    "link": "link",
+    "leak": "leak",
+    "context": "context frequency",
+    "population": "population share",
+}
+
+
+def show_item(kb: KnowledgeBase, name: str) -> None:
+    """An item and its parameters, or one parameter and its studies."""
+    out = console()
+    if name in kb.parameters:
+        _studies(out, kb, kb.parameters[name])
+        return
+    kind, id_ = kb.names.get(name, ("", ""))
+    if not kind:
+        known = [*kb.names, *kb.parameters]
+        raise UsageError(f"nothing is called {name!r} in {kb.name}{nearest(name, known)}")
+    if kind == "measurement":
+        m = kb.measurements[id_]
+        _fields(
+            out,
+            {
+                "measurement": m.label,
+                "unit": m.unit,
+                "LOINC": m.loinc,
+                "plausible": f"{m.plausible[0]:g} to {m.plausible[1]:g}",
+            },
+        )
+        for rule in m.thresholds:
+            limit = f"below {rule.below:g}" if rule.below is not None else f"at least {rule.at_least:g}"
+            out.print(f"{rule.finding}: {limit}{' for ' + rule.sex if rule.sex else ''}", highlight=False)
+        return
+    if kind == "cause":
+        cause = kb.causes[id_]
+        _fields(
+            out,
+            {
+                "cause": f"{cause.label} ({id_})",
+                "codes": " ".join(filter(None, [f"ICD-10 {cause.icd10}" if cause.icd10 else "", cause.mondo])),
+                "family": cause.family,
+                "course": cause.course + (f", active for {cause.window_days:g} days" if cause.window_days else ""),
+                "urgency": f"{cause.urgency}, act above {cause.action_threshold:g}",
+                "": cause.description,
+            },
+        )
+    elif kind == "finding":
+        finding = kb.findings[id_]
+        graded = f"level {finding.level} of {finding.graded}" if finding.graded else ""
+        _fields(
+            out,
+            {
+                "finding": f"{finding.label} ({id_})",
+                "codes": " ".join(filter(None, [finding.hpo, f"LOINC {finding.loinc}" if finding.loinc else ""])),
+                "kind": ", ".join(filter(None, [finding.kind, graded])),
+                "implies": ", ".join(finding.implies),
+                "question": finding.question,
+            },
+        )
+    else:
+        context = kb.context[id_]
+        _fields(out, {"context": f"{context.label} ({id_})", "requires": context.requires, "question": context.question})
+    _parameters(out, kb, id_)
+
+
+def show_coverage(kb: KnowledgeBase) -> None:
+    """Parameters with a cited study, by kind and by cause."""
+    by_kind: dict[str, Counter[bool]] = defaultdict(Counter)
+    by_cause: dict[str, Counter[bool]] = defaultdict(Counter)
+    for parameter in kb.parameters.values():
+        kind, *rest = parameter.id.split("@")[0].split(":")
+        by_kind[_KINDS[kind]][parameter.cited] += 1
+        if kind in ("prior", "or", "link"):
+            by_cause[rest[0]][parameter.cited] += 1
+    out = console()
+    out.print(_coverage_table("kind", by_kind, total=True))
+    out.print()
+    out.print(_coverage_table("cause", dict(sorted(by_cause.items(), key=lambda item: _share(item[1])))))
+    rows = Counter(s.source == EXPERT for s in kb.studies.values())
+    out.print(f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {rows[True]} expert estimates.", highlight=False)
+    out.print("An expert estimate is a number that nobody published; it has a wide interval and gives way to the first study.")
+
+
+def _coverage_table(title: str, counts: dict[str, Counter[bool]], total: bool = False) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(title)
+    for name in ("cited", "all", "share"):
+        table.add_column(name, justify="right")
+    rows = dict(counts)
+    if total:
+        rows["all parameters"] = sum(counts.values(), Counter())
+    for name, count in rows.items():
+        table.add_row(name, str(count[True]), str(count[True] + count[False]), f"{100.0 * _share(count):.0f} %")
+    return table
+
+
+def _share(count: Counter[bool]) -> float:
+    return count[True] / max(1, count[True] + count[False])
+
+
+def _fields(out: Console, fields: dict[str, str]) -> None:
+    for name, value in fields.items():
+        if value:
+            out.print(f"{name:<12}{value}", highlight=False, markup=False)
+    out.print()
+
+
+def _parameters(out: Console, kb: KnowledgeBase, id_: str) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("parameter", "value", "distribution", "sources"):
+        table.add_column(name, justify="right" if name == "value" else "left", overflow="fold")
+    for parameter in kb.parameters.values():
+        if id_ in parameter.id.replace("@", ":").replace("+", ":").split(":"):
+            sources = ", ".join(dict.fromkeys(kb.studies[s].source for s in parameter.studies))
+            table.add_row(parameter.id, f"{parameter.value:.3g}", _distribution(parameter), sources)
+    out.print(table)
+
+
+def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
+    out.print(f"{parameter.id} = {parameter.value:.4g}, {_distribution(parameter)}", highlight=False)
+    out.print("pooled from:" if len(parameter.studies) > 1 else "from:", highlight=False)
+    for study in (kb.studies[s] for s in parameter.studies):
+        source = kb.sources[study.source]
+        counts = (
+            f" ({study.numerator}/{study.denominator}{', derived' if study.counts == 'derived' else ''})"
+            if study.numerator is not None and study.denominator
+            else ""
+        )
+        interval = f" [{study.low:g}, {study.high:g}]" if study.low is not None and study.high is not None else ""
+        where = " ".join(
+            filter(
+                None,
+                [
+                    f"doi:{source.doi}" if source.doi else "",
+                    f"PMID {source.pmid}" if source.pmid else "",
+                    source.url if not source.doi else "",
+                ],
+            )
+        )
+        out.print(
+            f"  {study.id}: {study.quantity} {study.value:g}{counts}{interval}, {study.quality}", highlight=False, markup=False
+        )
+        for line in (study.population, source.citation, where, study.note):
+            if line:
+                out.print(f"      {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _distribution(parameter: Parameter) -> str:
+    if parameter.distribution == "beta":
+        return f"Beta({parameter.first:.3g}, {parameter.second:.3g})"
+    scale = f" x {parameter.scale:.3g} years" if parameter.scale != 1.0 else ""
+    return f"log-normal({parameter.first:.3g}, {parameter.second:.3g}){scale}"

@@ -1,0 +1,109 @@
+"""Answers for people: tables on standard output, a progress bar on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from ddx.diagnosis import LOG_EVIDENCE, NONE
+
+if TYPE_CHECKING:
+    from ddx.batch import Progress
+    from ddx.diagnosis import Diagnosis
+
+SHOWN_CASES = 50
+WIDTH = 110
+
+
+def console() -> Console:
+    """Standard output; a fixed width where it is no terminal, so that a file reads the same everywhere."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """A bar on standard error when that is a terminal, nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    with Progress(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("score", total=None)
+        yield lambda read, size: bar.update(task, completed=read, total=size)
+
+
+def leading_causes(path: str) -> None:
+    """The three leading causes of the first cases of a file of posteriors."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("case", "leading cause", "", "second", "", "third", ""):
+        table.add_column(name, overflow="fold", justify="right" if not name else "left")
+    table.add_column("none", justify="right")
+    more = 0
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows)
+        for number, row in enumerate(rows):
+            if number >= SHOWN_CASES:
+                more += 1
+                continue
+            values = dict(zip(header[1:], map(float, row[1:]), strict=True))
+            none = values.pop(NONE)
+            values.pop(LOG_EVIDENCE)
+            first = sorted(values, key=values.__getitem__, reverse=True)[:3]
+            table.add_row(row[0], *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
+    out = console()
+    out.print(table)
+    if more:
+        out.print(f"and {more} more")
+
+
+def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> None:
+    """The most probable causes, and how well the case is explained."""
+    frame = diagnosis.table(draws, seed).head(top)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cause", "ICD-10", "urgency"):
+        table.add_column(name)
+    for name in ("prior", "posterior", *(["5 %", "95 %"] if draws else [])):
+        table.add_column(name, justify="right")
+    for row in frame.itertuples():
+        interval = [_p(row.low), _p(row.high)] if draws else []
+        table.add_row(row.label, row.code, row.urgency, _p(row.prior), _p(row.posterior), *interval)
+    out = console()
+    out.print(table)
+    kb = diagnosis.model.knowledge
+    out.print(f"\nnone of these {_p(diagnosis.none_of_these)}, log evidence {diagnosis.log_evidence:.2f}", highlight=False)
+    out.print(f"{kb.name} {kb.version}, setting {diagnosis.model.setting}. {kb.intended_use}", highlight=False)
+
+
+def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:
+    """Everything about the case as one JSON object."""
+    kb = diagnosis.model.knowledge
+    frame = diagnosis.table(draws, seed)
+    if not draws:
+        frame = frame.drop(columns=["low", "high"])
+    document = {
+        "knowledge_base": {"name": kb.name, "version": kb.version, "digest": kb.digest},
+        "setting": diagnosis.model.setting,
+        "causes": [{"id": cause, **row} for cause, row in frame.to_dict("index").items()],
+        "none_of_these": diagnosis.none_of_these,
+        "log_evidence": diagnosis.log_evidence,
+        "context": diagnosis.context.to_dict(),
+    }
+    print(json.dumps(document, indent=2))
+
+
+def _p(value: float) -> str:
+    """A probability with two figures that matter, also near 0 and 1."""
+    if value < 0.0005:
+        return f"{value:.0e}" if value > 0.0 else "0"
+    if value > 0.9995:
+        return "1.000"
+    return f"{value:.3f}"

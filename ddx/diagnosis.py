@@ -1,0 +1,256 @@
+"""A knowledge base in a setting, ready to diagnose: one case with ``diagnose``, many with ``score``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ddx.cases import CaseError, Encoded, Reject, encode, from_mapping, interpret, select, unknown_columns
+from ddx.errors import UsageError, nearest
+from ddx.inference import EvidenceTooLarge, Posterior
+from ddx.knowledge import KnowledgeBase, load_knowledge
+from ddx.network import Evidence, LayeredNetwork, build_network, without_findings
+
+if TYPE_CHECKING:
+    from pgmpy.models import DiscreteBayesianNetwork
+
+NONE = "none_of_these"
+LOG_EVIDENCE = "log_evidence"
+
+
+def load(name: str | Path = "limb", setting: str | None = None) -> Model:
+    """Load a shipped knowledge base by name, or one in a folder.
+
+    Parameters
+    ----------
+    name : "limb", or the path of a folder with a kb.toml
+    setting : population that the cases come from; default: the one kb.toml names
+
+    Raises
+    ------
+    UsageError
+        No such knowledge base or setting.
+    KnowledgeError
+        The knowledge base has problems; all of them are listed.
+    """
+    knowledge = load_knowledge(name)
+    return Model(knowledge, setting or knowledge.default_setting)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A knowledge base in one setting. Immutable; ``in_setting`` returns another one."""
+
+    knowledge: KnowledgeBase
+    setting: str
+
+    def __post_init__(self) -> None:
+        known = self.knowledge.settings
+        if self.setting not in known:
+            raise UsageError(f"unknown setting {self.setting!r}{nearest(self.setting, known)}; known: {', '.join(known)}")
+
+    def __repr__(self) -> str:
+        kb = self.knowledge
+        return f"<ddx.Model {kb.name} {kb.version}, {self.setting}: {len(kb.causes)} causes, {len(kb.findings)} findings>"
+
+    @cached_property
+    def network(self) -> LayeredNetwork:
+        return build_network(self.knowledge, self.setting)
+
+    def in_setting(self, setting: str) -> Model:
+        """The same knowledge base in another setting."""
+        return Model(self.knowledge, setting)
+
+    def diagnose(
+        self,
+        present: Sequence[str] = (),
+        absent: Sequence[str] = (),
+        uncertain: Mapping[str, float] | None = None,
+        measurements: Mapping[str, float] | None = None,
+        age: float | None = None,
+        sex: str | None = None,
+        context: Mapping[str, bool] | None = None,
+    ) -> Diagnosis:
+        """Posterior of every cause for one case.
+
+        Parameters
+        ----------
+        present, absent : ids of findings (or risk factors); everything else is not observed
+        uncertain : finding -> v in (0, 1), virtual evidence with likelihoods v for present and 1 - v for absent
+        measurements : measurement -> value in the unit that its name ends with
+        age : years
+        sex : "female" or "male"
+        context : risk factor -> True or False; those not given are summed out
+
+        Raises
+        ------
+        CaseError
+            Unknown ids, contradictions, implausible values, impossible evidence; all of them are listed.
+        """
+        for name, given in (("present", present), ("absent", absent)):
+            if isinstance(given, str):
+                raise UsageError(f"{name}: got the text {given!r}, expected a list of ids, such as [{given!r}]")
+        encoded = from_mapping(
+            self.knowledge,
+            present=present,
+            absent=absent,
+            uncertain=uncertain or {},
+            measurements=measurements or {},
+            age=age,
+            sex=sex,
+            context=context or {},
+        )
+        if encoded.rejects:
+            raise CaseError(encoded.rejects)
+        posterior, failed = self.posterior(encoded, [0])
+        if failed:
+            raise CaseError(failed)
+        return Diagnosis(self, encoded.evidence, posterior)
+
+    def score(self, frame: pd.DataFrame, *, lenient: bool = False) -> pd.DataFrame:
+        """Posteriors of a frame of cases, wide or in list form, with the same index.
+
+        Parameters
+        ----------
+        frame : a column per finding, context or measurement id, or the columns present, absent and context with ids
+            separated by ';'; case_id, age and sex where known
+        lenient : read over cells (and columns) that cannot be used, with a warning, instead of raising
+
+        Returns
+        -------
+        A row per case, a column per cause, and none_of_these and log_evidence.
+
+        Raises
+        ------
+        UsageError
+            Unknown or duplicated columns.
+        CaseError
+            Cells that cannot be used; all of them are listed, ``line`` counting the rows from 0.
+        """
+        columns = interpret([str(c) for c in frame.columns], self.knowledge, lenient)
+        cells: list[Sequence[Hashable]] = [frame.iloc[:, i].tolist() for i in range(frame.shape[1])]
+        encoded = encode(self.knowledge, columns, cells, list(range(len(frame))), lenient=lenient)
+        posterior, failed = self.posterior(encoded, list(range(len(frame))))
+        rejects = [*unknown_columns(self.knowledge, columns), *encoded.rejects, *failed]
+        if (rejects and not lenient) or failed or len(encoded.rows) < len(frame):
+            raise CaseError(rejects)
+        if rejects:
+            warnings.warn(f"{len(rejects)} cells read over:\n{CaseError(rejects)}", stacklevel=2)
+        return self.frame(posterior, frame.index)
+
+    def posterior(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:
+        """Posterior of encoded cases (M of them) and rejects for those that have none; their rows hold nan."""
+        evidence = encoded.evidence
+        failed: list[Reject] = []
+        try:
+            posterior = self.network.posterior(evidence)
+        except EvidenceTooLarge:
+            posterior, failed = self._one_by_one(encoded, lines)
+        for row in np.flatnonzero(posterior.impossible):
+            message = "the evidence has probability zero in this knowledge base; look for statements that exclude each other"
+            failed.append(_failed(encoded, lines, int(row), "impossible_evidence", message))
+        return posterior, failed
+
+    def _one_by_one(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:
+        """Some case is too large: find out which, and score the others."""
+        parts: list[Posterior] = []
+        failed: list[Reject] = []
+        n_causes, n_context = len(self.network.causes), len(self.network.risk_factors)
+        for row in range(len(encoded.rows)):
+            try:
+                parts.append(self.network.posterior(select(encoded.evidence, np.array([row]))))
+            except EvidenceTooLarge as error:
+                text = str(error).split(": ", 1)[1].split(";")[0]
+                failed.append(_failed(encoded, lines, row, "too_many_findings", f"{text}; leave out findings"))
+                nan = np.full(1, np.nan)
+                parts.append(Posterior(np.full((1, n_causes), np.nan), nan, nan, np.full((1, n_context), np.nan)))
+        arrays = ([getattr(p, name) for p in parts] for name in ("marginal", "none", "log_evidence", "context"))
+        return Posterior(*(np.concatenate(a) for a in arrays)), failed
+
+    def frame(self, posterior: Posterior, index: pd.Index) -> pd.DataFrame:
+        """A frame of posteriors: a column per cause, none_of_these, log_evidence."""
+        frame = pd.DataFrame(posterior.marginal, index=index, columns=list(self.network.causes))
+        frame[NONE] = posterior.none
+        frame[LOG_EVIDENCE] = posterior.log_evidence
+        return frame
+
+    def to_pgmpy(self, causes: Sequence[str] | None = None, findings: Sequence[str] | None = None) -> DiscreteBayesianNetwork:
+        """The network, or the part with the given causes and findings, as a pgmpy model; see ``ddx.interop``."""
+        from ddx.interop import to_pgmpy
+
+        return to_pgmpy(self, causes, findings)
+
+
+def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, message: str) -> Reject:
+    return Reject(lines[int(encoded.rows[row])], encoded.case_ids[row], "", "", error, message)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """The answer for one case."""
+
+    model: Model
+    evidence: Evidence
+    result: Posterior
+
+    @cached_property
+    def posterior(self) -> pd.Series[float]:
+        """Cause id -> P(cause | evidence), descending. Causes may coexist: the values need not sum to one."""
+        series = pd.Series(self.result.marginal[0], index=list(self.model.network.causes), name="posterior")
+        return series.sort_values(ascending=False, kind="stable")
+
+    @property
+    def none_of_these(self) -> float:
+        """P(no modelled cause | evidence)."""
+        return float(self.result.none[0])
+
+    @property
+    def log_evidence(self) -> float:
+        """Natural logarithm of P(findings | observed context)."""
+        return float(self.result.log_evidence[0])
+
+    @cached_property
+    def context(self) -> pd.Series[float]:
+        """Risk factor -> P(present | evidence); 1 or 0 where it was observed."""
+        return pd.Series(self.result.context[0], index=list(self.model.network.risk_factors), name="probability")
+
+    @cached_property
+    def prior(self) -> pd.Series[float]:
+        """Cause id -> probability for this age, sex and context before any finding."""
+        prior = self.model.network.posterior(without_findings(self.evidence)).marginal[0]
+        return pd.Series(prior, index=list(self.model.network.causes), name="prior")
+
+    def table(self, draws: int = 200, seed: int = 0) -> pd.DataFrame:
+        """label, code (ICD-10), urgency, prior, posterior, low, high, a row per cause, most probable first.
+
+        Parameters
+        ----------
+        draws : draws of all parameters from their distributions; low and high are the 5 % and 95 % quantiles of the
+            posterior over them (nan for 0 draws)
+        seed : of the draws
+        """
+        from ddx.draws import posterior_quantiles
+
+        causes = self.model.knowledge.causes
+        ids = list(self.posterior.index)
+        low, high = posterior_quantiles(self.model, self.evidence, draws, seed)
+        order = [self.model.network.causes.index(c) for c in ids]
+        return pd.DataFrame(
+            {
+                "label": [causes[c].label for c in ids],
+                "code": [causes[c].icd10 for c in ids],
+                "urgency": [causes[c].urgency for c in ids],
+                "prior": self.prior[ids].to_numpy(),
+                "posterior": self.posterior.to_numpy(),
+                "low": low[order],
+                "high": high[order],
+            },
+            index=pd.Index(ids, name="cause"),
+        )

@@ -1,0 +1,44 @@
+"""Errors that a user can act on: each says what is wrong, where, what is allowed, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class DdxError(Exception):
+    """Base of every error that ddx raises on purpose."""
+
+
+class UsageError(DdxError):
+    """A request that cannot be carried out: unknown id, contradictory evidence, unusable file."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One defect of a knowledge base: where, what, got, allowed."""
+
+    file: str
+    row: int | None
+    column: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.row is None else f"{self.file}:{self.row}"
+        return f"{place}.{self.column}: {self.message}" if self.column else f"{place}: {self.message}"
+
+
+class KnowledgeError(DdxError):
+    """A knowledge base with defects; ``problems`` holds all of them."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        self.name, self.problems = name, tuple(problems)
+        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
+        super().__init__("\n".join([f"knowledge base {name}: {count}", *map(str, problems)]))
+
+
+def nearest(unknown: str, known: Iterable[str], n: int = 3) -> str:
+    """'; nearest: a, b' for an unknown id, or '' when nothing is near."""
+    near = difflib.get_close_matches(unknown.strip().lower().replace(" ", "_").replace("-", "_"), list(known), n=n, cutoff=0.6)
+    return f"; nearest: {', '.join(near)}" if near else ""

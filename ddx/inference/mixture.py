@@ -1,0 +1,40 @@
+"""Cases that are mixtures: unknown age and sex, and evidence on one level of a graded finding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddx.inference.network import Floats, Ints
+from ddx.inference.posterior import Posterior
+
+
+def mix(parts: Posterior, case: Ints, log_weight: Floats) -> tuple[Posterior, Floats]:
+    """Combine M weighted parts into N cases.
+
+    Parameters
+    ----------
+    parts : posterior of M parts
+    case : (M,), the case of every part: 0, ..., N - 1, ascending, none missing
+    log_weight : (M,), logarithm of the prior weight of the part within its case
+
+    Returns
+    -------
+    The posterior of the N cases, P(e) = sum of weight * P(e | part), and the posterior weight of every part (M,).
+    """
+    first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_joint = log_weight + parts.log_evidence
+        peak = np.maximum.reduceat(log_joint, first)
+        peak[np.isneginf(peak)] = 0.0
+        joint = np.exp(log_joint - peak[case])
+        total = np.add.reduceat(joint, first)
+        log_evidence = peak + np.log(total)
+        weight = joint / total[case]
+
+    def average(values: Floats) -> Floats:
+        # An impossible part has weight 0 and nan values: it must not spoil its case. An impossible case stays nan.
+        share = weight.reshape(-1, *(1,) * (values.ndim - 1))
+        return np.asarray(np.add.reduceat(np.where(share == 0.0, 0.0, share * values), first))
+
+    mixed = Posterior(average(parts.marginal), average(parts.none), log_evidence, average(parts.context))
+    return mixed, weight

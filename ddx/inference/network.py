@@ -1,0 +1,142 @@
+"""The arrays of a layered noisy-OR network, checked once at the edge of the core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Network:
+    """Context -> causes -> findings, as arrays.
+
+    Axes: N cases, K causes, F findings, C context variables. An array with a leading N axis gives every case its own
+    values; without it all cases share them.
+
+    Parameters
+    ----------
+    prior : (K,) or (N, K)
+        P(cause = 1), at context 0 when the network has context variables.
+    link : (F, K) or (N, F, K)
+        Noisy-OR link w: P(finding | only this cause) = 1 - (1 - leak)(1 - w). Zero means no link.
+    leak : (F,) or (N, F)
+        P(finding | no cause).
+    context_log_odds : (K, C), optional
+        log odds ratio of each cause for each boolean context variable:
+        logit P(cause | x) = logit prior + sum_j context_log_odds[j] * x_j.
+    context_prior : (C,) or (N, C), optional
+        P(x_j = 1), given that the variable it requires is 1.
+    requires : (C,), optional
+        Index of the context variable without which this one is impossible, -1 for none. One level deep.
+
+    Raises
+    ------
+    ValueError
+        Wrong shapes, or numbers that are not probabilities; the message names the array and the first offending index.
+    """
+
+    prior: Floats
+    link: Floats
+    leak: Floats
+    context_log_odds: Floats | None = None
+    context_prior: Floats | None = None
+    requires: Ints | None = None
+
+    def __init__(
+        self,
+        prior: ArrayLike,
+        link: ArrayLike,
+        leak: ArrayLike,
+        *,
+        context_log_odds: ArrayLike | None = None,
+        context_prior: ArrayLike | None = None,
+        requires: ArrayLike | None = None,
+    ) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("prior", _probabilities("prior", prior, (1, 2)))
+        put("link", _probabilities("link", link, (2, 3)))
+        put("leak", _probabilities("leak", leak, (1, 2)))
+        n_findings, n_causes = self.link.shape[-2:]
+        _expect_axis("prior", self.prior, -1, n_causes, "causes (K) of link")
+        _expect_axis("leak", self.leak, -1, n_findings, "findings (F) of link")
+        if (context_log_odds is None) != (context_prior is None):
+            raise ValueError("context_log_odds and context_prior come together: give both or neither")
+        if context_log_odds is None or context_prior is None:
+            put("context_log_odds", None)
+            put("context_prior", None)
+            put("requires", None)
+            if requires is not None:
+                raise ValueError("requires needs context_log_odds and context_prior")
+        else:
+            log_odds = np.array(context_log_odds, dtype=np.float64)
+            if log_odds.ndim != 2 or log_odds.shape[0] != n_causes:
+                raise ValueError(f"context_log_odds: got shape {log_odds.shape}, expected (K, C) with K = {n_causes}")
+            if not np.isfinite(log_odds).all():
+                raise ValueError("context_log_odds: every log odds ratio must be finite")
+            put("context_log_odds", log_odds)
+            put("context_prior", _probabilities("context_prior", context_prior, (1, 2)))
+            _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[1], "context variables (C)")
+            put("requires", _check_requires(requires, log_odds.shape[1]))
+        sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
+        if len(sizes) > 1:
+            raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")
+
+    def _batched(self) -> list[tuple[Floats, int]]:
+        arrays = [(self.prior, 2), (self.link, 3), (self.leak, 2)]
+        if self.context_prior is not None:
+            arrays.append((self.context_prior, 2))
+        return arrays
+
+    @property
+    def n_cases(self) -> int | None:
+        """N of the arrays that carry a case axis; None when all cases share every array."""
+        return next((a.shape[0] for a, ndim in self._batched() if a.ndim == ndim), None)
+
+    @property
+    def n_causes(self) -> int:
+        return int(self.link.shape[-1])
+
+    @property
+    def n_findings(self) -> int:
+        return int(self.link.shape[-2])
+
+    @property
+    def n_context(self) -> int:
+        return 0 if self.context_log_odds is None else int(self.context_log_odds.shape[1])
+
+
+def _probabilities(name: str, value: ArrayLike, ndims: tuple[int, int]) -> Floats:
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim not in ndims:
+        raise ValueError(f"{name}: got {array.ndim} dimensions, expected {ndims[0]} or {ndims[1]}")
+    bad = ~((array >= 0.0) & (array <= 1.0))
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f"{name}{list(where)}: got {array[where]}, expected a probability in [0, 1]")
+    return array
+
+
+def _expect_axis(name: str, array: Floats | None, axis: int, size: int, meaning: str) -> None:
+    if array is not None and array.shape[axis] != size:
+        raise ValueError(f"{name}: got {array.shape[axis]} entries, expected {size}, one for each of the {meaning}")
+
+
+def _check_requires(requires: ArrayLike | None, n_context: int) -> Ints:
+    if requires is None:
+        return np.full(n_context, -1, dtype=np.intp)
+    array = np.asarray(requires, dtype=np.intp)
+    if array.shape != (n_context,):
+        raise ValueError(f"requires: got shape {array.shape}, expected (C,) with C = {n_context}")
+    for child, parent in enumerate(array):
+        if parent >= n_context or parent < -1 or parent == child:
+            raise ValueError(f"requires[{child}]: got {parent}, expected another context index or -1")
+        if parent >= 0 and array[parent] >= 0:
+            raise ValueError(f"requires[{child}]: variable {parent} itself requires another; only one level is allowed")
+    return array

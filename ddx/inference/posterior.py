@@ -1,0 +1,235 @@
+"""Exact posteriors of many cases: checks, grouping, chunks; the arithmetic is in ``recursion``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ddx.inference.network import Floats, Ints, Network
+from ddx.inference.plan import Step, plan
+from ddx.inference.recursion import Chunk, solve
+
+# Doubles in the stored states of one chunk: 2 MiB, the second-level cache of current processors.
+_CHUNK_DOUBLES = 1 << 18
+
+
+class EvidenceTooLarge(ValueError):
+    """A case needs more memory than the budget; ``row`` is its index and ``gib`` what it would take."""
+
+    def __init__(self, row: int, n_findings: int, gib: float, budget: float) -> None:
+        self.row, self.gib = row, gib
+        super().__init__(
+            f"case {row}: {n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB; "
+            "leave out findings or raise memory_gib"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Exact posteriors of N cases.
+
+    Attributes
+    ----------
+    marginal : (N, K), P(cause = 1 | evidence)
+    none : (N,), P(every cause = 0 | evidence)
+    log_evidence : (N,), natural logarithm of P(findings | observed context)
+    context : (N, C), P(context variable = 1 | evidence); shape (N, 0) for a network without context
+
+    Impossible evidence has log_evidence -inf and nan in the other arrays; ``impossible`` (N,) marks those cases.
+    """
+
+    marginal: Floats
+    none: Floats
+    log_evidence: Floats
+    context: Floats
+
+    @property
+    def impossible(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        return np.isneginf(self.log_evidence)
+
+
+def posterior(network: Network, evidence: ArrayLike, context: ArrayLike | None = None, *, memory_gib: float = 4.0) -> Posterior:
+    """Exact posterior of every cause, for N cases at once.
+
+    Parameters
+    ----------
+    network : Network
+    evidence : (N, F)
+        1 present, 0 absent, nan not observed; a number v in between is virtual evidence with likelihoods v for
+        present and 1 - v for absent.
+    context : (N, C), optional
+        1 present, 0 absent, nan not observed (summed out exactly). Default: nothing observed.
+    memory_gib : float
+        A case that would need more working memory than this is refused before anything is allocated.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values outside [0, 1], context that contradicts ``network.requires``.
+    EvidenceTooLarge
+        The states of a case would not fit into ``memory_gib``.
+
+    Notes
+    -----
+    D'Ambrosio (1994), Symbolic probabilistic inference in large BN2O networks; Takikawa and D'Ambrosio (1999),
+    Multiplicative factorization of noisy-max. The cost of a case grows as 2**m with its m present or uncertain
+    findings; absent and unobserved findings are free.
+    """
+    findings = _evidence(evidence, network)
+    observed = _context(context, network, len(findings))
+    result = Posterior(
+        np.empty((len(findings), network.n_causes)),
+        np.empty(len(findings)),
+        np.empty(len(findings)),
+        observed.copy(),
+    )
+    if not len(findings):
+        return result
+    cases = _Cases(network, findings, observed)
+    for rows, steps in cases.chunks(memory_gib):
+        chunk = cases.chunk(rows)
+        solved = solve(chunk, steps)
+        result.marginal[rows] = solved.cause.T
+        result.none[rows] = solved.none
+        result.log_evidence[rows] = solved.log_evidence + cases.log_absent_leak[rows]
+        for variable, marginal in solved.context.items():
+            result.context[rows, variable] = marginal
+    impossible = result.impossible
+    for array in (result.marginal, result.none, result.context):
+        array[impossible] = np.nan
+    return result
+
+
+class _Cases:
+    """The network seen from N cases: evidence folded into the causes, rows grouped by the shape of their work."""
+
+    def __init__(self, network: Network, findings: Floats, observed: Floats) -> None:
+        self.network, self.findings = network, findings
+        self.bits = findings > 0.0
+        self.n_bits = self.bits.sum(axis=1)
+        absent = (findings == 0.0).astype(np.float64)
+        self.log_absent_leak = _log_escape(absent, network.leak[..., None])[:, 0]
+        self.escape = np.exp(_log_escape(absent, network.link))
+        n_cases, n_context = observed.shape
+        with np.errstate(divide="ignore"):
+            log_odds = np.log(network.prior) - np.log1p(-network.prior)
+        self.log_odds = np.broadcast_to(log_odds, (n_cases, network.n_causes))
+        self.unknown = np.isnan(observed)
+        if network.context_log_odds is not None and network.context_prior is not None:
+            effect = np.where(self.unknown, 0.0, observed) @ network.context_log_odds.T
+            self.log_odds = self.log_odds + effect
+            prior = np.broadcast_to(network.context_prior, (n_cases, n_context))
+            self.context_log_odds = network.context_log_odds
+            self.requires = tuple(int(r) for r in network.requires) if network.requires is not None else ()
+            self.context_prior = _given_observed_children(prior, observed, self.requires)
+        else:
+            self.context_log_odds = np.zeros((network.n_causes, 0))
+            self.context_prior = np.zeros((n_cases, 0))
+            self.requires = ()
+        self.dependencies = tuple(frozenset(np.flatnonzero(row).tolist()) for row in self.context_log_odds)
+
+    def chunks(self, memory_gib: float) -> Iterator[tuple[Ints, tuple[Step, ...]]]:
+        """Row indices of every chunk with its plan; similar cases next to each other."""
+        keys = np.column_stack([self.bits, self.unknown, self.n_bits])
+        order = np.lexsort(keys.T)
+        shape = np.column_stack([self.unknown, self.n_bits])[order]
+        starts = np.flatnonzero(np.r_[True, (shape[1:] != shape[:-1]).any(axis=1)])
+        work: list[tuple[Ints, tuple[Step, ...]]] = []
+        for first, last in zip(starts, np.r_[starts[1:], len(order)], strict=True):
+            rows = order[first:last]
+            unknown = frozenset(np.flatnonzero(self.unknown[rows[0]]).tolist())
+            steps = plan(self.network.n_causes, self.dependencies, unknown, self.requires)
+            doubles = sum(2 ** len(step.hand) for step in steps) << int(self.n_bits[rows[0]])
+            gib = doubles * 8 / 2**30
+            if gib > memory_gib:
+                raise EvidenceTooLarge(int(rows.min()), int(self.n_bits[rows[0]]), gib, memory_gib)
+            size = max(1, _CHUNK_DOUBLES // doubles)
+            work.extend((rows[i : i + size], steps) for i in range(0, len(rows), size))
+        yield from work
+
+    def chunk(self, rows: Ints) -> Chunk:
+        net = self.network
+        m = int(self.n_bits[rows[0]])
+        finding = np.nonzero(self.bits[rows])[1].reshape(len(rows), m)
+        value = np.take_along_axis(self.findings[rows], finding, axis=1).T
+        if net.link.ndim == 3:
+            link = net.link[rows[:, None], finding]
+        else:
+            link = net.link[finding]
+        leak = net.leak[rows[:, None], finding] if net.leak.ndim == 2 else net.leak[finding]
+        return Chunk(
+            log_odds=np.ascontiguousarray(self.log_odds[rows].T),
+            escape=np.ascontiguousarray(self.escape[rows].T),
+            link=np.ascontiguousarray(link.transpose(2, 1, 0)),
+            leak=np.ascontiguousarray(leak.T),
+            likelihood=np.stack([1.0 - value, value]),
+            context_log_odds=self.context_log_odds,
+            context_prior=np.ascontiguousarray(self.context_prior[rows].T),
+            requires=self.requires,
+        )
+
+
+def _evidence(evidence: ArrayLike, network: Network) -> Floats:
+    findings = np.asarray(evidence, dtype=np.float64)
+    if findings.ndim != 2 or findings.shape[1] != network.n_findings:
+        raise ValueError(f"evidence: got shape {findings.shape}, expected (N, F) with F = {network.n_findings}")
+    if network.n_cases is not None and network.n_cases != len(findings):
+        raise ValueError(f"evidence: got {len(findings)} cases, the network has arrays for {network.n_cases}")
+    _check_unit("evidence", findings)
+    return findings
+
+
+def _context(context: ArrayLike | None, network: Network, n_cases: int) -> Floats:
+    """Observed context (N, C), completed by what ``requires`` implies."""
+    shape = (n_cases, network.n_context)
+    if context is None:
+        return np.full(shape, np.nan)
+    observed = np.array(context, dtype=np.float64)
+    if observed.shape != shape:
+        raise ValueError(f"context: got shape {observed.shape}, expected (N, C) = {shape}")
+    if not (np.isnan(observed) | (observed == 0.0) | (observed == 1.0)).all():
+        raise ValueError("context: expected 1 (present), 0 (absent) or nan (not observed)")
+    if network.requires is not None:
+        for child, parent in enumerate(network.requires):
+            if parent >= 0:
+                clash = np.flatnonzero((observed[:, child] == 1.0) & (observed[:, parent] == 0.0))
+                if clash.size:
+                    raise ValueError(
+                        f"context[{int(clash[0])}]: variable {child} is present, variable {int(parent)}, which it requires, absent"
+                    )
+                observed[observed[:, child] == 1.0, parent] = 1.0
+                observed[observed[:, parent] == 0.0, child] = 0.0
+    return observed
+
+
+def _check_unit(name: str, array: Floats) -> None:
+    bad = (array < 0.0) | (array > 1.0)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f"{name}[{row}, {column}]: got {array[row, column]}, expected nan or a number in [0, 1]")
+
+
+def _given_observed_children(prior: Floats, observed: Floats, requires: tuple[int, ...]) -> Floats:
+    """P(parent | children observed absent): the only direction in which observed context informs unknown context."""
+    updated = prior.copy()
+    for child, parent in enumerate(requires):
+        if parent >= 0:
+            rows = (observed[:, child] == 0.0) & np.isnan(observed[:, parent])
+            present = updated[rows, parent] * (1.0 - prior[rows, child])
+            updated[rows, parent] = present / (present + 1.0 - updated[rows, parent])
+    return updated
+
+
+def _log_escape(absent: Floats, link: Floats) -> Floats:
+    """log prod over absent findings of (1 - link): absent (N, F), link (F, K) or (N, F, K) -> (N, K)."""
+    certain = link == 1.0
+    log_escape = np.log1p(-np.where(certain, 0.0, link))
+    rule = "nf,nfk->nk"
+    total = absent @ log_escape if link.ndim == 2 else np.einsum(rule, absent, log_escape)
+    if certain.any():
+        blocked = absent @ certain if link.ndim == 2 else np.einsum(rule, absent, certain)
+        total = np.where(blocked > 0.0, -np.inf, total)
+    return np.asarray(total)

@@ -1,0 +1,179 @@
+"""The network for other engines: ``Model.to_pgmpy``.
+
+The export is the same distribution, node for node: age_band, sex, risk factors, causes, findings. Age and sex are independent;
+a risk factor depends on them and on what it requires; a cause on age, sex and its risk factors; a finding on its causes, and on age
+where its leak does. A graded finding is one node whose states are none and its levels (noisy-MAX). A finding with many causes would need
+a table of 2**parents columns: beyond ``MAX_PARENTS`` it becomes a chain of small tables, each the maximum of the one before and the
+contribution of one more cause (parent divorcing, Olesen et al. 1989), which is exact as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddx.errors import UsageError, nearest
+from ddx.inference.network import Floats
+
+if TYPE_CHECKING:
+    from pgmpy.models import DiscreteBayesianNetwork
+
+    from ddx.diagnosis import Model
+    from ddx.network import LayeredNetwork
+
+MAX_PARENTS = 10
+AGE, SEX = "age_band", "sex"
+BOOLEAN = ("absent", "present")
+
+
+def to_pgmpy(
+    model: Model, causes: Sequence[str] | None = None, findings: Sequence[str] | None = None
+) -> DiscreteBayesianNetwork:
+    """The network of a model, or the part with some causes and findings, as a pgmpy model.
+
+    Parameters
+    ----------
+    causes : ids; default all. The causes left out are absent: they contribute nothing to any finding.
+    findings : ids of findings and of graded findings (a level stands for its graded finding); default all that are
+        linked to the causes
+
+    Returns
+    -------
+    A DiscreteBayesianNetwork. States: absent and present; age bands and sexes by their ids; none and the levels for a
+    graded finding.
+
+    Raises
+    ------
+    UsageError
+        Unknown ids.
+    ImportError
+        pgmpy is not installed.
+    """
+    from pgmpy.factors.discrete import TabularCPD
+    from pgmpy.models import DiscreteBayesianNetwork
+
+    net = model.network
+    chosen = _chosen("cause", causes, net.causes)
+    variables = _variables(net)
+    if findings is None:
+        names = [v for v, rows in variables.items() if any(net.link[r, net.causes.index(c)] > 0 for r in rows for c in chosen)]
+    else:
+        level_of = {level: graded for graded, levels in net.graded.items() for level in levels}
+        names = _chosen("finding", [level_of.get(f, f) for f in findings], tuple(variables))
+
+    states: dict[str, tuple[str, ...]] = {}
+    tables: list[tuple[str, Floats, list[str]]] = []
+
+    def add(node: str, node_states: tuple[str, ...], table: Floats, parents: list[str]) -> None:
+        """``table``: one axis for the states of the node, then one for those of each parent."""
+        states[node] = node_states
+        tables.append((node, table, parents))
+
+    add(AGE, net.age_bands, net.share.sum(axis=1), [])
+    add(SEX, net.sexes, net.share.sum(axis=0), [])
+    factors = _factors(net, chosen)
+    for j in factors:
+        add(net.risk_factors[j], BOOLEAN, *_context_table(net, j))
+    for cause in chosen:
+        add(cause, BOOLEAN, *_cause_table(net, net.causes.index(cause)))
+    for name in names:
+        for node, node_states, table, parents in _finding_tables(net, name, variables[name], chosen):
+            add(node, node_states, table, parents)
+
+    network = DiscreteBayesianNetwork()
+    network.add_nodes_from(states)
+    network.add_edges_from((parent, node) for node, _, parents in tables for parent in parents)
+    for node, table, parents in tables:
+        cpd: Any = TabularCPD(
+            node,
+            len(states[node]),
+            table.reshape(len(states[node]), -1),
+            evidence=parents or None,
+            evidence_card=[len(states[p]) for p in parents] or None,
+            state_names={n: list(states[n]) for n in (node, *parents)},
+        )
+        network.add_cpds(cpd)
+    return network
+
+
+def _chosen(kind: str, asked: Sequence[str] | None, known: tuple[str, ...]) -> list[str]:
+    if asked is None:
+        return list(known)
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"unknown {kind} {name!r}{nearest(name, known)}")
+    return list(dict.fromkeys(asked))
+
+
+def _variables(net: LayeredNetwork) -> dict[str, list[int]]:
+    """Boolean or graded finding -> its finding columns, lowest level first."""
+    row = {f: i for i, f in enumerate(net.findings)}
+    graded = {level for levels in net.graded.values() for level in levels}
+    variables = {f: [i] for f, i in row.items() if f not in graded}
+    variables.update({name: [row[level] for level in levels] for name, levels in net.graded.items()})
+    return variables
+
+
+def _factors(net: LayeredNetwork, causes: Iterable[str]) -> list[int]:
+    """Risk factors that change one of the causes, and what they require; required ones first."""
+    rows = [net.causes.index(c) for c in causes]
+    used = {int(j) for j in np.flatnonzero(net.context_log_odds[rows].any(axis=0))}
+    used |= {int(net.requires[j]) for j in used if net.requires[j] >= 0}
+    return sorted(used, key=lambda j: (net.requires[j] >= 0, j))
+
+
+def _context_table(net: LayeredNetwork, j: int) -> tuple[Floats, list[str]]:
+    present = net.context_prior[..., j]
+    parents = [AGE, SEX]
+    if net.requires[j] >= 0:
+        present = np.stack([np.zeros_like(present), present], axis=-1)
+        parents.append(net.risk_factors[net.requires[j]])
+    return np.stack([1.0 - present, present]), parents
+
+
+def _cause_table(net: LayeredNetwork, k: int) -> tuple[Floats, list[str]]:
+    used = [int(j) for j in np.flatnonzero(net.context_log_odds[k])]
+    log_odds = net.log_odds[..., k]
+    for j in used:
+        log_odds = np.stack([log_odds, log_odds + net.context_log_odds[k, j]], axis=-1)
+    present, absent = 1.0 / (1.0 + np.exp(-log_odds)), 1.0 / (1.0 + np.exp(log_odds))
+    return np.stack([absent, present]), [AGE, SEX, *(net.risk_factors[j] for j in used)]
+
+
+def _finding_tables(
+    net: LayeredNetwork, name: str, rows: list[int], causes: Sequence[str]
+) -> Iterable[tuple[str, tuple[str, ...], Floats, list[str]]]:
+    """One table, or a chain of them. Everything is P(value <= v), which multiplies over independent contributions."""
+    states = BOOLEAN if len(rows) == 1 else ("none", *(net.findings[r] for r in rows))
+    at_most = {c: _at_most(net.link[rows, net.causes.index(c)]) for c in causes if net.link[rows, net.causes.index(c)].any()}
+    leak = np.array([_at_most(band) for band in net.leak[:, rows]])
+    by_age = bool((leak != leak[0]).any())
+    start = leak.T if by_age else leak[0]
+    first_parents = [AGE] if by_age else []
+    if len(at_most) + len(first_parents) <= MAX_PARENTS:
+        cumulative = start
+        for own in at_most.values():
+            own = own.reshape(-1, *(1,) * (cumulative.ndim - 1))
+            cumulative = np.stack([cumulative, cumulative * own], axis=-1)
+        yield name, states, _from_cumulative(cumulative), [*first_parents, *at_most]
+        return
+    previous = f"{name}__leak"
+    yield previous, states, _from_cumulative(start), first_parents
+    # reached[v, y] = 1 where the value so far, y, is at most v.
+    reached = np.tril(np.ones((len(states), len(states))))[..., None]
+    for position, (cause, own) in enumerate(at_most.items(), 1):
+        node = name if position == len(at_most) else f"{name}__{cause}"
+        cumulative = reached * np.stack([np.ones_like(own), own], axis=-1)[:, None, :]
+        yield node, states, _from_cumulative(cumulative), [previous, cause]
+        previous = node
+
+
+def _at_most(link: Floats) -> Floats:
+    """P(contribution <= v) for v = none, level 1, ..., L, from the continuation ratios of the levels."""
+    return np.append(np.cumprod((1.0 - link)[::-1])[::-1], 1.0)
+
+
+def _from_cumulative(cumulative: Floats) -> Floats:
+    return np.diff(cumulative, axis=0, prepend=0.0)

@@ -1,0 +1,34 @@
+"""Knowledge bases: plain files with provenance -> frozen objects, pooled parameters, checks."""
+
+from ddx.knowledge.load import load_knowledge, locate, read_knowledge, shipped
+from ddx.knowledge.schema import (
+    BALANCED,
+    EXPERT,
+    GENERAL,
+    Cause,
+    Context,
+    Finding,
+    KnowledgeBase,
+    Measurement,
+    Parameter,
+    Source,
+    Study,
+)
+
+__all__ = [
+    "BALANCED",
+    "EXPERT",
+    "GENERAL",
+    "Cause",
+    "Context",
+    "Finding",
+    "KnowledgeBase",
+    "Measurement",
+    "Parameter",
+    "Source",
+    "Study",
+    "load_knowledge",
+    "locate",
+    "read_knowledge",
+    "shipped",
+]

@@ -1,0 +1,281 @@
+"""What a sound knowledge base must satisfy beyond well-formed rows."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from ddx.errors import Problem, nearest
+from ddx.knowledge.graded import MAX_TOTAL, continuation
+from ddx.knowledge.schema import EXPERT, KnowledgeBase, Parameter
+
+MIN_LINKS = 5
+_CODES = {
+    ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
+    ("causes.csv", "mondo"): r"MONDO:\d{7}",
+    ("findings.csv", "hpo"): r"HP:\d{7}",
+    ("findings.csv", "loinc"): r"\d{1,5}-\d",
+}
+
+
+def check(kb: KnowledgeBase) -> list[Problem]:
+    """All problems of a knowledge base whose rows are well formed."""
+    rules = (
+        _names,
+        _codes,
+        _causes,
+        _findings,
+        _implications,
+        _context,
+        _priors,
+        _links,
+        _leaks,
+        _graded,
+        _coherence,
+        _sources,
+    )
+    return [problem for rule in rules for problem in rule(kb)]
+
+
+def _names(kb: KnowledgeBase) -> Iterator[Problem]:
+    owner: dict[str, str] = {}
+    tables = (("causes.csv", kb.causes), ("findings.csv", kb.findings), ("context.csv", kb.context))
+    for file, items in tables:
+        for item in items.values():  # type: ignore[attr-defined]
+            for column, name in [("id", item.id), *(("aliases", a) for a in item.aliases)]:
+                if name in owner:
+                    yield Problem(file, item.line, column, f"got {name!r}, which {owner[name]} has too")
+                owner[name] = f"{file}:{item.line}"
+    for name in kb.measurements:
+        if name in owner:
+            yield Problem("kb.toml", None, f"measurements.{name}", f"is also a name in {owner[name]}")
+
+
+def _codes(kb: KnowledgeBase) -> Iterator[Problem]:
+    for (file, column), pattern in _CODES.items():
+        for item in (kb.causes if file == "causes.csv" else kb.findings).values():  # type: ignore[attr-defined]
+            code = getattr(item, column)
+            if code and not re.fullmatch(pattern, code):
+                yield Problem(file, item.line, column, f"got {code!r}, expected the form {pattern}")
+
+
+def _causes(kb: KnowledgeBase) -> Iterator[Problem]:
+    if not kb.causes:
+        yield Problem("causes.csv", None, "", "no causes")
+    for cause in kb.causes.values():
+        if (cause.course == "acute") != (cause.window_days is not None):
+            got = "no window" if cause.window_days is None else f"a window of {cause.window_days:g} days"
+            yield Problem(
+                "causes.csv",
+                cause.line,
+                "window_days",
+                f"got {got} for a {cause.course} cause; acute causes have one, chronic ones none",
+            )
+        elif cause.window_days is not None and cause.window_days <= 0.0:
+            yield Problem("causes.csv", cause.line, "window_days", f"got {cause.window_days:g}, expected days above 0")
+        if not 0.0 < cause.action_threshold < 1.0:
+            yield Problem(
+                "causes.csv",
+                cause.line,
+                "action_threshold",
+                f"got {cause.action_threshold:g}, expected a probability in (0, 1)",
+            )
+
+
+def _findings(kb: KnowledgeBase) -> Iterator[Problem]:
+    if not kb.findings:
+        yield Problem("findings.csv", None, "", "no findings")
+    for finding in kb.findings.values():
+        if bool(finding.graded) != (finding.level > 0):
+            yield Problem("findings.csv", finding.line, "level", "graded and level come together: a level from 1 upward")
+        if finding.cost < 0.0:
+            yield Problem("findings.csv", finding.line, "cost", f"got {finding.cost:g}, expected 0 or more")
+    for graded, levels in kb.graded.items():
+        ranks = [kb.findings[f].level for f in levels]
+        if ranks != list(range(1, len(ranks) + 1)):
+            line = kb.findings[levels[0]].line
+            yield Problem(
+                "findings.csv", line, "level", f"{graded} has the levels {ranks}, expected 1 to {len(ranks)}, each once"
+            )
+
+
+def _implications(kb: KnowledgeBase) -> Iterator[Problem]:
+    for finding in kb.findings.values():
+        for implied in finding.implies:
+            if implied not in kb.findings:
+                yield Problem(
+                    "findings.csv", finding.line, "implies", f"unknown finding {implied!r}{nearest(implied, kb.findings)}"
+                )
+    done: set[str] = set()
+    for start in kb.findings:
+        cycle = _cycle(kb, start, [], done)
+        if cycle:
+            yield Problem("findings.csv", kb.findings[cycle[0]].line, "implies", f"cyclic implication: {' => '.join(cycle)}")
+            return
+
+
+def _cycle(kb: KnowledgeBase, finding: str, path: list[str], done: set[str]) -> list[str] | None:
+    if finding in path:
+        return [*path[path.index(finding) :], finding]
+    if finding in done or finding not in kb.findings:
+        return None
+    for implied in kb.findings[finding].implies:
+        cycle = _cycle(kb, implied, [*path, finding], done)
+        if cycle:
+            return cycle
+    done.add(finding)
+    return None
+
+
+def _context(kb: KnowledgeBase) -> Iterator[Problem]:
+    edge = 0.0
+    for band in kb.age_bands:
+        if band.age_from != edge or band.age_to is None or band.age_to <= edge:
+            yield Problem(
+                "context.csv",
+                band.line,
+                "age_from",
+                f"{band.id} must start at {edge:g}, where the band before ends, and end later",
+            )
+            return
+        edge = band.age_to
+    if not kb.age_bands:
+        yield Problem("context.csv", None, "kind", "no age bands")
+    if len(kb.sexes) != 2:
+        yield Problem("context.csv", None, "kind", f"got {len(kb.sexes)} sexes, expected 2")
+    for variable in (*kb.age_bands, *kb.sexes):
+        if f"population:{variable.id}" not in kb.parameters:
+            yield Problem("studies.csv", None, "quantity", f"no population_share for {variable.id}")
+    for factor in kb.risk_factors:
+        needed = kb.context.get(factor.requires)
+        if factor.requires and (needed is None or needed.kind != "risk_factor" or needed.requires):
+            yield Problem(
+                "context.csv",
+                factor.line,
+                "requires",
+                f"got {factor.requires!r}, expected a risk factor that requires none itself",
+            )
+        if f"context:{factor.id}" not in kb.parameters:
+            yield Problem("studies.csv", None, "quantity", f"no context_prevalence for {factor.id}")
+
+
+def _priors(kb: KnowledgeBase) -> Iterator[Problem]:
+    for cause in kb.causes.values():
+        parameter = kb.parameters.get(f"prior:{cause.id}")
+        if parameter is None:
+            expected = "incidence" if cause.course == "acute" else "prevalence"
+            yield Problem("studies.csv", None, "quantity", f"no {expected} for {cause.id}")
+        elif not 0.0 < parameter.value < 1.0:
+            yield _at(kb, parameter, "value", f"{parameter.id} is {parameter.value:.3g}, expected a probability in (0, 1)")
+
+
+def _links(kb: KnowledgeBase) -> Iterator[Problem]:
+    per_cause: dict[str, int] = defaultdict(int)
+    linked = set()
+    for parameter in kb.parameters.values():
+        if parameter.id.startswith("link:"):
+            _, cause, finding = parameter.id.split(":")
+            per_cause[cause] += 1
+            linked.add(finding)
+            leak = kb.parameters.get(f"leak:{finding}")
+            if leak and not kb.findings[finding].graded and parameter.value <= leak.value:
+                yield _at(
+                    kb,
+                    parameter,
+                    "value",
+                    f"{parameter.id} is {parameter.value:.3g}, not above the leak {leak.value:.3g} of {finding}: a noisy-OR cause "
+                    "cannot lower a finding; drop the row, or mend the leak",
+                )
+    for cause in kb.causes.values():
+        if per_cause[cause.id] < MIN_LINKS:
+            yield Problem(
+                "causes.csv",
+                cause.line,
+                "id",
+                f"{cause.id} is linked to {per_cause[cause.id]} findings, expected {MIN_LINKS} or more",
+            )
+    for finding in kb.findings.values():
+        if finding.id not in linked:
+            yield Problem("findings.csv", finding.line, "id", f"{finding.id} is linked to no cause")
+
+
+def _leaks(kb: KnowledgeBase) -> Iterator[Problem]:
+    for finding in kb.findings.values():
+        if f"leak:{finding.id}" not in kb.parameters:
+            yield Problem(
+                "findings.csv",
+                finding.line,
+                "id",
+                f"{finding.id} has no leak: studies.csv needs a population_frequency row without a group",
+            )
+
+
+def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
+    for graded, levels in kb.graded.items():
+        leak: tuple[float, ...] | None = None
+        for owner in ("leak", *(f"link:{c}" for c in kb.causes)):
+            parameters = [kb.parameters.get(f"{owner}:{level}") for level in levels]
+            given = [p for p in parameters if p is not None]
+            if not given:
+                continue
+            if len(given) < len(levels):
+                missing = ", ".join(level for level, p in zip(levels, parameters, strict=True) if p is None)
+                yield _at(kb, given[0], "finding", f"{owner}: {graded} needs all its levels; missing: {missing}")
+                continue
+            total = sum(p.value for p in given)
+            if total > MAX_TOTAL:
+                yield _at(kb, given[0], "value", f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most 1")
+                continue
+            hazard = continuation([p.value for p in given])
+            if owner == "leak":
+                leak = hazard
+            elif leak is not None:
+                for level, own, base in zip(levels, hazard, leak, strict=True):
+                    if own <= base:
+                        yield _at(
+                            kb,
+                            given[0],
+                            "value",
+                            f"{owner}:{level}: {own:.3g} of those not above this level reach it, not more than the {base:.3g} without "
+                            "any cause; a noisy-MAX cause cannot lower a level",
+                        )
+
+
+def _coherence(kb: KnowledgeBase) -> Iterator[Problem]:
+    """P(f) >= P(c) P(f | c): a population frequency includes the patients of every cause."""
+    most: dict[str, tuple[float, str]] = {}
+    for cause in kb.causes:
+        prior = kb.parameters.get(f"prior:{cause}")
+        for finding in kb.findings:
+            link = kb.parameters.get(f"link:{cause}:{finding}")
+            if prior and link:
+                most[finding] = max(most.get(finding, (0.0, "")), (prior.value * link.value, cause))
+    for study in kb.studies.values():
+        if study.quantity == "population_frequency" and study.cited and not study.group and study.finding in most:
+            share, cause = most[study.finding]
+            if study.value < share:
+                yield Problem(
+                    "studies.csv",
+                    study.line,
+                    "value",
+                    f"{study.finding} has the population frequency {study.value:.3g}, patients with {cause} alone make {share:.3g}",
+                )
+
+
+def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
+    for study in kb.studies.values():
+        if (study.source == EXPERT) != (study.quality == EXPERT):
+            yield Problem("studies.csv", study.line, "quality", f"source and quality must both be {EXPERT} or neither")
+        if study.source == EXPERT and study.low is None:
+            yield Problem("studies.csv", study.line, "low", "an expert estimate needs an interval")
+    used = {study.source for study in kb.studies.values()}
+    for source in kb.sources.values():
+        if source.id not in used:
+            yield Problem("sources.csv", None, "id", f"{source.id} is used by no study")
+
+
+def _at(kb: KnowledgeBase, parameter: Parameter, column: str, message: str) -> Problem:
+    studies: Mapping[str, object] = kb.studies
+    line = kb.studies[parameter.studies[0]].line if parameter.studies[0] in studies else None
+    return Problem("studies.csv", line, column, message)

@@ -1,0 +1,342 @@
+"""Files -> KnowledgeBase. One pass over all files; every problem is reported, none is repaired."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from ddx.errors import KnowledgeError, Problem, UsageError, nearest
+from ddx.knowledge import tables as t
+from ddx.knowledge.check import check
+from ddx.knowledge.parameters import QUANTITIES, collect
+from ddx.knowledge.pooling import INTERVALS, QUALITIES
+from ddx.knowledge.schema import (
+    BALANCED,
+    GENERAL,
+    Cause,
+    Context,
+    Finding,
+    KnowledgeBase,
+    Measurement,
+    Source,
+    Study,
+    Threshold,
+)
+
+SCHEMA_VERSION = 1
+FILES = ("kb.toml", "causes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
+
+Item = TypeVar("Item", Cause, Finding, Context, Source, Study)
+
+_CAUSES: dict[str, t.Convert] = {
+    "id": t.identifier,
+    "label": t.required,
+    "aliases": t.names,
+    "family": t.identifier,
+    "course": t.choice("chronic", "acute"),
+    "window_days": t.optional(t.number),
+    "icd10": t.text,
+    "mondo": t.text,
+    "urgency": t.choice("emergency", "urgent", "routine"),
+    "action_threshold": t.number,
+    "description": t.text,
+}
+_FINDINGS: dict[str, t.Convert] = {
+    "id": t.identifier,
+    "label": t.required,
+    "aliases": t.names,
+    "graded": t.text,
+    "level": t.optional(t.count),
+    "implies": t.names,
+    "kind": t.choice("history", "symptom", "sign", "bedside_test", "lab"),
+    "hpo": t.text,
+    "loinc": t.text,
+    "question": t.required,
+    "cost": t.number,
+}
+_CONTEXT: dict[str, t.Convert] = {
+    "id": t.identifier,
+    "label": t.required,
+    "aliases": t.names,
+    "kind": t.choice("age_band", "sex", "risk_factor"),
+    "requires": t.text,
+    "age_from": t.optional(t.number),
+    "age_to": t.optional(t.number),
+    "question": t.text,
+}
+_SOURCES: dict[str, t.Convert] = {
+    "id": t.identifier,
+    "citation": t.required,
+    "doi": t.text,
+    "pmid": t.text,
+    "url": t.text,
+    "year": t.optional(t.count),
+    "design": t.text,
+}
+_STUDIES: dict[str, t.Convert] = {
+    "id": t.identifier,
+    "quantity": t.choice(*QUANTITIES),
+    "cause": t.text,
+    "finding": t.text,
+    "context": t.text,
+    "group": t.names,
+    "setting": t.text,
+    "value": t.number,
+    "low": t.optional(t.number),
+    "high": t.optional(t.number),
+    "interval": t.choice(*INTERVALS),
+    "numerator": t.optional(t.count),
+    "denominator": t.optional(t.count),
+    "counts": t.choice("", "reported", "derived"),
+    "population": t.text,
+    "source": t.identifier,
+    "quality": t.choice(*QUALITIES),
+    "note": t.text,
+}
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> folder of the knowledge bases that come with ddx, from a wheel or from a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for root in (package / "priors", package.parent / "priors"):
+        if root.is_dir():
+            return {p.name: p for p in sorted(root.iterdir()) if (p / "kb.toml").is_file()}
+    return {}
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a shipped knowledge base, or of one given by its path.
+
+    Raises
+    ------
+    UsageError
+        Neither a shipped name nor a folder with a kb.toml.
+    """
+    available = shipped()
+    if str(name) in available:
+        return available[str(name)]
+    folder = Path(name)
+    if (folder / "kb.toml").is_file():
+        return folder
+    hint = nearest(str(name), available) or f"; shipped: {', '.join(available) or 'none'}"
+    raise UsageError(f"knowledge base {str(name)!r}: neither a shipped name nor a folder with a kb.toml{hint}")
+
+
+def load_knowledge(name: str | Path) -> KnowledgeBase:
+    """Load and check a knowledge base.
+
+    Raises
+    ------
+    UsageError
+        No such knowledge base.
+    KnowledgeError
+        Its files have problems; the error lists all of them.
+    """
+    knowledge, problems = read_knowledge(locate(name))
+    if problems or knowledge is None:
+        raise KnowledgeError(str(name), problems)
+    return knowledge
+
+
+def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
+    """The knowledge base in a folder, None when kb.toml cannot be used, and all problems of its files."""
+    problems: list[Problem] = []
+    meta = _toml(folder / "kb.toml", problems)
+    causes = _items(folder / "causes.csv", _CAUSES, Cause, problems)
+    findings = _items(folder / "findings.csv", _FINDINGS, _finding, problems)
+    context = _items(folder / "context.csv", _CONTEXT, Context, problems)
+    sources = _items(folder / "sources.csv", _SOURCES, _source, problems)
+    studies = _items(folder / "studies.csv", _STUDIES, Study, problems)
+    if meta is None:
+        return None, problems
+    settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
+    usable = _resolved(studies, causes, findings, context, sources, settings, problems)
+    measurements = _measurements(meta["measurements"], findings, problems)
+    knowledge = KnowledgeBase(
+        name=meta["name"],
+        version=meta["version"],
+        title=meta["title"],
+        licence=meta["licence"],
+        intended_use=meta["intended_use"],
+        default_setting=meta["default_setting"],
+        settings=MappingProxyType(settings),
+        causes=MappingProxyType(causes),
+        findings=MappingProxyType(findings),
+        context=MappingProxyType(context),
+        measurements=MappingProxyType(measurements),
+        sources=MappingProxyType(sources),
+        studies=MappingProxyType(studies),
+        parameters=MappingProxyType(collect(usable, causes, findings, context, problems)),
+        digest=digest(folder),
+        folder=str(folder),
+    )
+    problems += check(knowledge)
+    return knowledge, problems
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the files of a knowledge base: names and contents, line ends normalized."""
+    total = hashlib.sha256()
+    for name in FILES:
+        path = folder / name
+        content = path.read_bytes().replace(b"\r\n", b"\n") if path.is_file() else b""
+        total.update(f"{name}\0{len(content)}\0".encode() + content)
+    return total.hexdigest()
+
+
+def _finding(**cells: Any) -> Finding:
+    cells["level"] = cells["level"] or 0
+    return Finding(**cells)
+
+
+def _source(line: int, **cells: Any) -> Source:
+    return Source(**cells)
+
+
+def _items(path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem]) -> dict[str, Item]:
+    items: dict[str, Item] = {}
+    for line, row in t.read_table(path, columns, problems):
+        if row["id"] in items:
+            problems.append(Problem(path.name, line, "id", f"got {row['id']!r}, which an earlier row has too"))
+        else:
+            items[row["id"]] = build(line=line, **row)
+    return items
+
+
+def _resolved(
+    studies: Mapping[str, Study],
+    causes: Mapping[str, Cause],
+    findings: Mapping[str, Finding],
+    context: Mapping[str, Context],
+    sources: Mapping[str, Source],
+    settings: Mapping[str, str],
+    problems: list[Problem],
+) -> list[Study]:
+    """Study rows whose ids exist and whose numbers fit their quantity; the others are reported."""
+    usable = []
+    for study in studies.values():
+        found: list[tuple[str, str]] = []
+        places: Iterable[tuple[str, Iterable[str], Iterable[str]]] = (
+            ("cause", [study.cause], causes),
+            ("finding", [study.finding], findings),
+            ("context", [study.context], context),
+            ("group", study.group, [c.id for c in context.values() if c.kind != "risk_factor"]),
+            ("setting", [study.setting], [s for s in settings if s not in (GENERAL, BALANCED)]),
+            ("source", [study.source], sources),
+        )
+        for column, got, known in places:
+            known = list(known)
+            found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in got if g and g not in known]
+        needed, allowed = QUANTITIES[study.quantity]
+        for column in ("cause", "finding", "context", "group", "setting"):
+            filled = bool(getattr(study, column))
+            if column in needed and not filled:
+                found.append((column, f"got an empty cell, {study.quantity} needs a {column}"))
+            elif filled and column not in needed | allowed:
+                found.append((column, f"got a {column}, {study.quantity} takes none"))
+        found += _number_problems(study)
+        problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
+        if not found:
+            usable.append(study)
+    return usable
+
+
+def _number_problems(study: Study) -> Iterable[tuple[str, str]]:
+    x, n = study.numerator, study.denominator
+    if study.quantity in ("odds_ratio", "relative_risk", "incidence"):
+        if study.value <= 0.0:
+            yield "value", f"got {study.value:g}, expected a number above 0"
+    elif not 0.0 <= study.value <= 1.0:
+        yield "value", f"got {study.value:g}, expected a probability"
+    elif study.value in (0.0, 1.0) and not n:
+        yield "value", f"got {study.value:g} without a denominator: certainty needs a count, else a value inside (0, 1)"
+    if (study.low is None) != (study.high is None):
+        yield "low", "low and high come together"
+    elif study.low is not None and study.high is not None and not study.low <= study.value <= study.high:
+        yield "low", f"got {study.low:g} to {study.high:g}, which does not hold the value {study.value:g}"
+    elif study.low is not None and study.low == study.high:
+        yield "low", "the interval has no width"
+    if study.counts and n is None:
+        yield "counts", f"got {study.counts!r} without a denominator"
+    if study.counts == "reported" and x is None:
+        yield "numerator", "got an empty cell, counts = reported needs one"
+    if n is not None and n <= 0:
+        yield "denominator", f"got {n}, expected a number above 0"
+    elif x is not None and n is not None and study.quantity != "incidence":
+        if not 0 <= x <= n:
+            yield "numerator", f"got {x} of {n}"
+        elif abs(x / n - study.value) > 0.005 + 0.5 / n:
+            yield "value", f"got {study.value:g}, the counts {x}/{n} make {x / n:.4g}"
+
+
+_META = ("name", "version", "schema_version", "title", "licence", "intended_use", "default_setting", "settings", "measurements")
+
+
+def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
+    try:
+        meta = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(Problem(path.name, None, "", f"cannot be read: {error}"))
+        return None
+    found = [Problem(path.name, None, key, f"unknown key{nearest(key, _META)}") for key in meta if key not in _META]
+    for key in _META:
+        expected = dict if key in ("settings", "measurements") else int if key == "schema_version" else str
+        if key not in meta:
+            found.append(Problem(path.name, None, key, "key is missing"))
+        elif not isinstance(meta[key], expected):
+            found.append(Problem(path.name, None, key, f"got {meta[key]!r}, expected {expected.__name__}"))
+    if not found and meta["schema_version"] != SCHEMA_VERSION:
+        found.append(
+            Problem(path.name, None, "schema_version", f"got {meta['schema_version']}, this ddx reads {SCHEMA_VERSION}")
+        )
+    if not found:
+        for reserved in (GENERAL, BALANCED):
+            if reserved in meta["settings"]:
+                found.append(Problem(path.name, None, f"settings.{reserved}", "is built in and not declared"))
+        known = [GENERAL, BALANCED, *meta["settings"]]
+        if meta["default_setting"] not in known:
+            found.append(
+                Problem(path.name, None, "default_setting", f"got {meta['default_setting']!r}, allowed: {', '.join(known)}")
+            )
+    problems += found
+    return None if found else meta
+
+
+def _measurements(tables: dict[str, Any], findings: Mapping[str, Finding], problems: list[Problem]) -> dict[str, Measurement]:
+    measurements = {}
+    for name, table in tables.items():
+        found = list(_measurement_problems(table, findings))
+        problems += [Problem("kb.toml", None, f"measurements.{name}{key}", message) for key, message in found]
+        if not found:
+            measurements[name] = Measurement(
+                id=name,
+                label=table["label"],
+                unit=table["unit"],
+                loinc=table["loinc"],
+                plausible=(float(table["plausible"][0]), float(table["plausible"][1])),
+                thresholds=tuple(Threshold(**rule) for rule in table["findings"]),
+            )
+    return measurements
+
+
+def _measurement_problems(table: dict[str, Any], findings: Mapping[str, Finding]) -> Iterable[tuple[str, str]]:
+    keys = ("label", "unit", "loinc", "plausible", "findings")
+    if set(table) != set(keys):
+        yield "", f"got keys {', '.join(sorted(table))}, expected {', '.join(keys)}"
+        return
+    plausible = table["plausible"]
+    if len(plausible) != 2 or not plausible[0] < plausible[1]:
+        yield ".plausible", f"got {plausible!r}, expected [low, high]"
+        return
+    for i, rule in enumerate(table["findings"]):
+        limits = [rule[k] for k in ("below", "at_least") if k in rule]
+        if set(rule) - {"finding", "below", "at_least", "sex"} or len(limits) != 1 or "finding" not in rule:
+            yield f".findings[{i}]", f"got {rule!r}, expected a finding, below or at_least, and sex if it matters"
+        elif rule["finding"] not in findings:
+            yield f".findings[{i}]", f"unknown finding {rule['finding']!r}{nearest(rule['finding'], findings)}"
+        elif not plausible[0] <= limits[0] <= plausible[1]:
+            yield f".findings[{i}]", f"got the limit {limits[0]:g}, outside the plausible {plausible[0]:g} to {plausible[1]:g}"

@@ -1,0 +1,218 @@
+"""Study rows -> the parameters of the network, one rule a kind of parameter; what no rule can use is a problem."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from ddx.errors import Problem
+from ddx.knowledge.pooling import (
+    exposure_ratio_estimate,
+    group_ratio_estimate,
+    pool_probability,
+    pool_rate,
+    pool_ratio,
+    ratio_estimate,
+)
+from ddx.knowledge.schema import Cause, Context, Finding, Parameter, Study
+
+DAYS_PER_YEAR = 365.25
+
+# quantity -> (columns that must be filled, columns that may be)
+QUANTITIES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "prevalence": (frozenset({"cause"}), frozenset({"group"})),
+    "incidence": (frozenset({"cause"}), frozenset({"group"})),
+    "share": (frozenset({"cause", "setting"}), frozenset()),
+    "odds_ratio": (frozenset({"cause", "context"}), frozenset()),
+    "relative_risk": (frozenset({"cause", "context"}), frozenset()),
+    "context_given_cause": (frozenset({"cause", "context"}), frozenset()),
+    "sensitivity": (frozenset({"cause", "finding"}), frozenset()),
+    "false_positive_rate": (frozenset({"finding"}), frozenset({"cause", "group"})),
+    "specificity": (frozenset({"finding"}), frozenset({"cause", "group"})),
+    "population_frequency": (frozenset({"finding"}), frozenset({"group"})),
+    "context_prevalence": (frozenset({"context"}), frozenset({"group"})),
+    "population_share": (frozenset({"context"}), frozenset()),
+}
+RATIOS = ("odds_ratio", "relative_risk")
+LEAKS = ("false_positive_rate", "specificity", "population_frequency")
+
+_STUDIES = "studies.csv"
+
+
+def collect(
+    studies: Iterable[Study],
+    causes: Mapping[str, Cause],
+    findings: Mapping[str, Finding],
+    context: Mapping[str, Context],
+    problems: list[Problem],
+) -> dict[str, Parameter]:
+    """Every parameter that the study rows give, by id."""
+    return _Collector(studies, causes, findings, context, problems).parameters
+
+
+class _Collector:
+    def __init__(
+        self,
+        studies: Iterable[Study],
+        causes: Mapping[str, Cause],
+        findings: Mapping[str, Finding],
+        context: Mapping[str, Context],
+        problems: list[Problem],
+    ) -> None:
+        self.causes, self.context, self.problems = causes, context, problems
+        self.parameters: dict[str, Parameter] = {}
+        rows: dict[tuple[str, str], list[Study]] = defaultdict(list)
+        for study in studies:
+            subject = study.cause if study.quantity not in LEAKS else study.finding
+            rows[study.quantity, subject or study.context].append(study)
+        self.rows = rows
+        self.bands = [c.id for c in context.values() if c.kind == "age_band"]
+        self.sexes = [c.id for c in context.values() if c.kind == "sex"]
+        for variable in context.values():
+            self._population(variable)
+        for cause in causes.values():
+            self._prior(cause)
+            self._ratios(cause)
+            self._links(cause)
+        for finding in findings.values():
+            self._leaks(finding)
+
+    def _add(self, parameter: Parameter) -> None:
+        self.parameters[parameter.id] = parameter
+
+    def _reject(self, study: Study, column: str, message: str) -> None:
+        self.problems.append(Problem(_STUDIES, study.line, column, message))
+
+    def _population(self, variable: Context) -> None:
+        shares = self.rows["population_share", variable.id]
+        frequencies = self.rows["context_prevalence", variable.id]
+        if variable.kind == "risk_factor":
+            for study in shares:
+                self._reject(study, "context", f"got {variable.id!r}, population_share is for age bands and sexes")
+            for group, members in _by_group(frequencies).items():
+                self._add(pool_probability(_at(f"context:{variable.id}", group), members))
+        else:
+            for study in frequencies:
+                self._reject(study, "context", f"got {variable.id!r}, context_prevalence is for risk factors")
+            if shares:
+                self._add(pool_probability(f"population:{variable.id}", shares))
+
+    def _prior(self, cause: Cause) -> None:
+        expected, other = ("incidence", "prevalence") if cause.course == "acute" else ("prevalence", "incidence")
+        for study in self.rows[other, cause.id]:
+            self._reject(study, "quantity", f"got {other!r}, {cause.id} is {cause.course}: expected {expected!r}")
+        overall = [s for s in self.rows[expected, cause.id] if not s.group]
+        if overall and cause.course == "acute":
+            years = (cause.window_days or 0.0) / DAYS_PER_YEAR
+            self._add(pool_rate(f"prior:{cause.id}", overall, years))
+        elif overall:
+            self._add(pool_probability(f"prior:{cause.id}", overall))
+        by_setting: dict[str, list[Study]] = defaultdict(list)
+        for study in self.rows["share", cause.id]:
+            by_setting[study.setting].append(study)
+        for setting, members in by_setting.items():
+            self._add(pool_probability(f"prior:{cause.id}@{setting}", members))
+
+    def _ratios(self, cause: Cause) -> None:
+        estimates: dict[str, list[tuple[tuple[float, float], Study]]] = defaultdict(list)
+        for quantity in RATIOS:
+            for study in self.rows[quantity, cause.id]:
+                y, v = ratio_estimate(study)
+                target, sign = self._sex_contrast(study.context)
+                estimates[target].append(((sign * y, v), study))
+        for study in self.rows["context_given_cause", cause.id]:
+            exposed = self._exposed(study.context)
+            if exposed is None:
+                self._reject(study, "context", f"no frequency of {study.context!r} in the population to compare with")
+                continue
+            y, v = exposure_ratio_estimate(study, exposed)
+            target, sign = self._sex_contrast(study.context)
+            estimates[target].append(((sign * y, v), study))
+        self._group_rates(cause, estimates)
+        for target in self.context:
+            if estimates[target]:
+                self._add(pool_ratio(f"or:{cause.id}:{target}", estimates[target]))
+
+    def _sex_contrast(self, context: str) -> tuple[str, float]:
+        """A ratio for one sex is the inverse ratio for the other: keep one parameter, the first sex against the second."""
+        return (self.sexes[0], -1.0) if context in self.sexes[1:] else (context, 1.0)
+
+    def _exposed(self, context: str) -> float | None:
+        kind = self.context[context].kind
+        parameter = self.parameters.get(f"{'population' if kind == 'sex' else 'context'}:{context}")
+        return None if kind == "age_band" or parameter is None else parameter.value
+
+    def _group_rates(self, cause: Cause, estimates: dict[str, list[tuple[tuple[float, float], Study]]]) -> None:
+        quantity = "incidence" if cause.course == "acute" else "prevalence"
+        grouped = _by_group(s for s in self.rows[quantity, cause.id] if s.group)
+        bands = [b for b in self.bands if (b,) in grouped]
+        if bands and any(estimates[b] for b in self.bands):
+            self._reject(grouped[bands[0],][0], "group", f"{cause.id} has age-band rates and age-band ratios: keep one kind")
+        elif bands and len(bands) < len(self.bands):
+            missing = ", ".join(b for b in self.bands if b not in bands)
+            self._reject(grouped[bands[0],][0], "group", f"{cause.id} has rates for some age bands only; missing: {missing}")
+        elif bands:
+            rates = {b: _rate(grouped[b,]) for b in bands}
+            reference = sum(self._share(b) * rates[b] for b in bands) / sum(self._share(b) for b in bands)
+            for b in bands:
+                estimates[b] += [(group_ratio_estimate(s, reference), s) for s in grouped[b,]]
+        self._sex_rates(grouped, estimates)
+
+    def _sex_rates(
+        self,
+        grouped: dict[tuple[str, ...], list[Study]],
+        estimates: dict[str, list[tuple[tuple[float, float], Study]]],
+    ) -> None:
+        """Rates of both sexes from one source make one ratio, first sex against second."""
+        first, second = ([s for s in grouped.get((sex,), [])] for sex in self.sexes)
+        paired = {s.source for s in first} & {s.source for s in second}
+        for study in first:
+            partner = next((s for s in second if s.source == study.source), None)
+            if partner is not None:
+                y, v = group_ratio_estimate(study, partner.value)
+                estimates[self.sexes[0]].append(((y, v + group_ratio_estimate(partner, study.value)[1]), study))
+        for group, members in grouped.items():
+            for study in members:
+                single = len(group) == 1 and (group[0] in self.bands or study.source in paired)
+                if not single:
+                    expected = "one age band, or each sex by a row of the same source"
+                    self._reject(study, "group", f"got {';'.join(group)!r}, expected {expected}")
+
+    def _share(self, band: str) -> float:
+        parameter = self.parameters.get(f"population:{band}")
+        return parameter.value if parameter else 1.0
+
+    def _links(self, cause: Cause) -> None:
+        by_finding: dict[str, list[Study]] = defaultdict(list)
+        for study in self.rows["sensitivity", cause.id]:
+            by_finding[study.finding].append(study)
+        for finding, members in by_finding.items():
+            self._add(pool_probability(f"link:{cause.id}:{finding}", members))
+
+    def _leaks(self, finding: Finding) -> None:
+        direct = _by_group(s for q in ("false_positive_rate", "population_frequency") for s in self.rows[q, finding.id])
+        inverse = _by_group(self.rows["specificity", finding.id])
+        for group in dict.fromkeys([*direct, *inverse]):
+            members, complement = direct.get(group, []), inverse.get(group, [])
+            if not group or (len(group) == 1 and group[0] in self.bands):
+                self._add(pool_probability(_at(f"leak:{finding.id}", group), members, complement))
+            else:
+                for study in (*members, *complement):
+                    self._reject(study, "group", f"got {';'.join(group)!r}, a leak depends on one age band or on nothing")
+
+
+def _by_group(studies: Iterable[Study]) -> dict[tuple[str, ...], list[Study]]:
+    groups: dict[tuple[str, ...], list[Study]] = defaultdict(list)
+    for study in studies:
+        groups[tuple(sorted(study.group))].append(study)
+    return groups
+
+
+def _rate(studies: list[Study]) -> float:
+    if studies[0].quantity == "incidence":
+        return pool_rate("", studies, 1.0).value
+    return pool_probability("", studies).value
+
+
+def _at(parameter: str, group: tuple[str, ...]) -> str:
+    return f"{parameter}@{'+'.join(group)}" if group else parameter

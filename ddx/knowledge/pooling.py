@@ -1,0 +1,168 @@
+"""From study rows to parameters: random-effects pooling on the logit or log scale.
+
+Every study gives an estimate y and a variance v on the working scale: logit for probabilities, log for rates and ratios.
+
+- Counts as reported: y = logit(x / n), v = 1/x + 1/(n - x), with 1/2 added to x and n - x when one of them is zero.
+- Counts computed back from a printed percentage, and sizes without counts: the same with half the size.
+- An interval: v = ((t(high) - t(low)) / (2 z))**2, z after its coverage; the range over several studies counts as 90 %.
+- A bare number: v of a study of ``_SIZE[quality]`` persons (ratios: ``_RATIO_SD[quality]``).
+
+The between-study variance is the DerSimonian-Laird estimate (1986, eq. 9), averaged with a typical value tau0**2 that weighs as
+two studies, because few studies cannot estimate it and one study cannot at all (Turner et al., Int J Epidemiol 2012). The
+parameter is the *predictive* distribution for a new population (Higgins, Thompson and Spiegelhalter, J R Stat Soc A 2009,
+eq. 7): mean of the estimates weighted by 1/(v + tau**2), variance 1/sum(weights) + tau**2. Expert estimates are never mixed
+with studies: they count only where no study exists, and their interval is taken as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ddx.knowledge.schema import Parameter, Study
+
+_Z = {"90": 1.645, "": 1.96, "95": 1.96, "99": 2.576, "range": 1.645}
+_SIZE = {
+    "meta_analysis": 200.0,
+    "systematic_review": 100.0,
+    "cohort": 50.0,
+    "case_series": 20.0,
+    "guideline": 20.0,
+    "textbook": 20.0,
+    "expert_estimate": 4.0,
+}
+_RATIO_SD = {
+    "meta_analysis": 0.15,
+    "systematic_review": 0.2,
+    "cohort": 0.3,
+    "case_series": 0.5,
+    "guideline": 0.4,
+    "textbook": 0.4,
+    "expert_estimate": 0.7,
+}
+QUALITIES = tuple(_SIZE)
+INTERVALS = tuple(_Z)
+# Typical standard deviation between studies: proportions and ratios after Turner et al. (2012), rates of disease wider.
+_TAU0 = {"logit": 0.4, "log_ratio": 0.2, "log_rate": 0.5}
+
+
+def pool_probability(parameter_id: str, studies: Sequence[Study], complement: Sequence[Study] = ()) -> Parameter:
+    """Beta parameter from study rows of a probability; ``complement`` rows report 1 - p (specificities).
+
+    The Beta has the pooled mean and the variance of the pooled logit by the delta method.
+    """
+    estimates = [(_logit_estimate(s), s) for s in studies]
+    estimates += [((-y, v), s) for s in complement for y, v in [_logit_estimate(s)]]
+    mean, variance, used = _pool(estimates, _TAU0["logit"])
+    p = 1.0 / (1.0 + math.exp(-mean))
+    # Beta variance = p(1-p)/(size+1), set equal to (p(1-p))^2 * variance. A size under 2 would be U-shaped.
+    size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 2.0)
+    return Parameter(parameter_id, "beta", p, p * size, (1.0 - p) * size, _ids(used), _cited(used))
+
+
+def pool_rate(parameter_id: str, studies: Sequence[Study], years: float) -> Parameter:
+    """Log-normal parameter: episodes per person-year times the years that one is active."""
+    estimates = [(_log_estimate(s), s) for s in studies]
+    mean, variance, used = _pool(estimates, _TAU0["log_rate"])
+    return Parameter(
+        parameter_id, "log_normal", math.exp(mean) * years, mean, math.sqrt(variance), _ids(used), _cited(used), years
+    )
+
+
+def pool_ratio(parameter_id: str, estimates: Sequence[tuple[tuple[float, float], Study]]) -> Parameter:
+    """Log-normal parameter from log odds ratios and their variances."""
+    mean, variance, used = _pool(estimates, _TAU0["log_ratio"])
+    return Parameter(parameter_id, "log_normal", math.exp(mean), mean, math.sqrt(variance), _ids(used), _cited(used))
+
+
+def ratio_estimate(study: Study) -> tuple[float, float]:
+    """Log ratio and variance of an ``odds_ratio`` or ``relative_risk`` row (a relative risk is read as an odds ratio)."""
+    return _log_estimate(study)
+
+
+def group_ratio_estimate(study: Study, reference: float) -> tuple[float, float]:
+    """Log odds ratio of a group's ``prevalence`` (log rate ratio for ``incidence``) against a reference value."""
+    if study.quantity == "incidence":
+        y, v = _log_estimate(study)
+        return y - math.log(reference), v
+    y, v = _logit_estimate(study)
+    return y - logit(reference), v
+
+
+def exposure_ratio_estimate(study: Study, exposed: float) -> tuple[float, float]:
+    """Log odds ratio from P(context | cause) and the frequency of the context in the population."""
+    y, v = _logit_estimate(study)
+    return y - logit(exposed), v
+
+
+def logit(p: float) -> float:
+    return math.log(p) - math.log1p(-p)
+
+
+def _logit_estimate(study: Study) -> tuple[float, float]:
+    x, n, p = study.numerator, study.denominator, study.value
+    if x is not None and n is not None and study.counts == "reported":
+        a, b = float(x), float(n - x)
+        if a == 0.0 or b == 0.0:
+            a, b = a + 0.5, b + 0.5
+        return math.log(a / b), 1.0 / a + 1.0 / b
+    p = min(max(p, 1e-6), 1.0 - 1e-6) if n is None else min(max(p, 0.5 / (n + 1.0)), 1.0 - 0.5 / (n + 1.0))
+    if study.low is not None and study.high is not None:
+        variance = _interval_variance(study, logit(_inside(study.low, p)), logit(_inside(study.high, p)))
+    else:
+        size = 0.5 * n if n is not None else _SIZE[study.quality]
+        variance = 1.0 / (size * p * (1.0 - p))
+    return logit(p), variance
+
+
+def _inside(bound: float, value: float) -> float:
+    """An interval that ends at 0 or 1 has no logit: end it halfway between the estimate and the edge instead."""
+    if bound <= 0.0:
+        return value / 20.0
+    if bound >= 1.0:
+        return 1.0 - (1.0 - value) / 20.0
+    return bound
+
+
+def _log_estimate(study: Study) -> tuple[float, float]:
+    if study.low is not None and study.high is not None:
+        low = study.low if study.low > 0.0 else study.value / 20.0
+        return math.log(study.value), _interval_variance(study, math.log(low), math.log(study.high))
+    if study.quantity == "incidence" and study.numerator:
+        return math.log(study.value), 1.0 / study.numerator
+    return math.log(study.value), _RATIO_SD[study.quality] ** 2
+
+
+def _interval_variance(study: Study, low: float, high: float) -> float:
+    return max(((high - low) / (2.0 * _Z[study.interval])) ** 2, 1e-8)
+
+
+def _pool(estimates: Sequence[tuple[tuple[float, float], Study]], tau0: float) -> tuple[float, float, list[Study]]:
+    """Mean, predictive variance, and the studies that count."""
+    cited = [(estimate, s) for estimate, s in estimates if s.cited]
+    if not cited:
+        weights = [1.0 / v for (_, v), _ in estimates]
+        mean = sum(w * y for w, ((y, _), _) in zip(weights, estimates, strict=True)) / sum(weights)
+        return mean, sum(v for (_, v), _ in estimates) / len(estimates), [s for _, s in estimates]
+    k = len(cited)
+    y = [estimate[0] for estimate, _ in cited]
+    v = [estimate[1] for estimate, _ in cited]
+    fixed = [1.0 / vi for vi in v]
+    total = sum(fixed)
+    centre = sum(w * yi for w, yi in zip(fixed, y, strict=True)) / total
+    tau2 = tau0**2
+    if k > 1:
+        q = sum(w * (yi - centre) ** 2 for w, yi in zip(fixed, y, strict=True))
+        estimate = max(0.0, (q - (k - 1)) / (total - sum(w * w for w in fixed) / total))
+        tau2 = (2.0 * tau0**2 + (k - 1) * estimate) / (k + 1)
+    weights = [1.0 / (vi + tau2) for vi in v]
+    mean = sum(w * yi for w, yi in zip(weights, y, strict=True)) / sum(weights)
+    return mean, 1.0 / sum(weights) + tau2, [s for _, s in cited]
+
+
+def _ids(studies: Sequence[Study]) -> tuple[str, ...]:
+    return tuple(s.id for s in studies)
+
+
+def _cited(studies: Sequence[Study]) -> bool:
+    return any(s.cited for s in studies)

@@ -1,0 +1,200 @@
+"""Frozen objects of a knowledge base: what the files say, with no arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal
+
+Distribution = Literal["beta", "log_normal"]
+
+AGE_MAX = 120.0
+BALANCED = "balanced"
+GENERAL = "general"
+EXPERT = "expert_estimate"
+
+
+@dataclass(frozen=True)
+class Source:
+    id: str
+    citation: str
+    doi: str = ""
+    pmid: str = ""
+    url: str = ""
+    year: int | None = None
+    design: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One number from one source. ``line`` is its line in studies.csv."""
+
+    id: str
+    quantity: str
+    value: float
+    source: str
+    quality: str
+    cause: str = ""
+    finding: str = ""
+    context: str = ""
+    group: tuple[str, ...] = ()
+    setting: str = ""
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    numerator: int | None = None
+    denominator: int | None = None
+    counts: str = ""
+    population: str = ""
+    note: str = ""
+    line: int = 0
+
+    @property
+    def cited(self) -> bool:
+        return self.source != EXPERT
+
+
+@dataclass(frozen=True)
+class Cause:
+    """``window_days``: how long an episode of an acute cause is active; None for a chronic one."""
+
+    id: str
+    label: str
+    aliases: tuple[str, ...]
+    family: str
+    course: Literal["chronic", "acute"]
+    window_days: float | None
+    icd10: str
+    mondo: str
+    urgency: Literal["emergency", "urgent", "routine"]
+    action_threshold: float
+    description: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``graded`` and ``level``: the graded finding that this is one level of, counted from 1 upward; '' and 0 otherwise."""
+
+    id: str
+    label: str
+    aliases: tuple[str, ...]
+    graded: str
+    level: int
+    implies: tuple[str, ...]
+    kind: Literal["history", "symptom", "sign", "bedside_test", "lab"]
+    hpo: str
+    loinc: str
+    question: str
+    cost: float
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Context:
+    """A context variable's value: an age band [age_from, age_to), a sex, or a boolean risk factor."""
+
+    id: str
+    label: str
+    aliases: tuple[str, ...]
+    kind: Literal["age_band", "sex", "risk_factor"]
+    requires: str
+    age_from: float | None
+    age_to: float | None
+    question: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The finding is present where the measurement is ``below``, or ``at_least``, a limit; for one sex if given."""
+
+    finding: str
+    below: float | None = None
+    at_least: float | None = None
+    sex: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    id: str
+    label: str
+    unit: str
+    loinc: str
+    plausible: tuple[float, float]
+    thresholds: tuple[Threshold, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number of the network with its uncertainty and the studies behind it.
+
+    ``value`` is what the network uses: the mean of a Beta(a, b), the median exp(mu) of a log-normal (mu, sigma) - its log
+    odds ratio enters the logit linearly - scaled by ``scale`` (window of an acute cause in years).
+    """
+
+    id: str
+    distribution: Distribution
+    value: float
+    first: float  # a or mu
+    second: float  # b or sigma
+    studies: tuple[str, ...]
+    cited: bool
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class KnowledgeBase:
+    """A whole knowledge base. Mappings are in file order and read-only."""
+
+    name: str
+    version: str
+    title: str
+    licence: str
+    intended_use: str
+    default_setting: str
+    settings: MappingProxyType[str, str]
+    causes: MappingProxyType[str, Cause]
+    findings: MappingProxyType[str, Finding]
+    context: MappingProxyType[str, Context]
+    measurements: MappingProxyType[str, Measurement]
+    sources: MappingProxyType[str, Source]
+    studies: MappingProxyType[str, Study]
+    parameters: MappingProxyType[str, Parameter]
+    digest: str = ""
+    folder: str = field(default="", compare=False)
+
+    @cached_property
+    def age_bands(self) -> tuple[Context, ...]:
+        return tuple(c for c in self.context.values() if c.kind == "age_band")
+
+    @cached_property
+    def sexes(self) -> tuple[Context, ...]:
+        return tuple(c for c in self.context.values() if c.kind == "sex")
+
+    @cached_property
+    def risk_factors(self) -> tuple[Context, ...]:
+        return tuple(c for c in self.context.values() if c.kind == "risk_factor")
+
+    @cached_property
+    def graded(self) -> MappingProxyType[str, tuple[str, ...]]:
+        """Graded finding -> its levels, lowest first."""
+        groups: dict[str, list[Finding]] = {}
+        for finding in self.findings.values():
+            if finding.graded:
+                groups.setdefault(finding.graded, []).append(finding)
+        return MappingProxyType(
+            {name: tuple(f.id for f in sorted(levels, key=lambda f: f.level)) for name, levels in groups.items()}
+        )
+
+    @cached_property
+    def names(self) -> MappingProxyType[str, tuple[str, str]]:
+        """Every id and alias -> (kind, id), kind one of cause, finding, context, measurement."""
+        table: dict[str, tuple[str, str]] = {}
+        for kind, items in (("cause", self.causes), ("finding", self.findings), ("context", self.context)):
+            for item in items.values():  # type: ignore[attr-defined]
+                for name in (item.id, *item.aliases):
+                    table[name] = (kind, item.id)
+        table.update({m: ("measurement", m) for m in self.measurements})
+        return MappingProxyType(table)

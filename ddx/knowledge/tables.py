@@ -1,0 +1,122 @@
+"""CSV tables with a declared column for everything: one pass reads a file and collects every problem in it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddx.errors import Problem, nearest
+
+Convert = Callable[[str], Any]
+
+
+def text(cell: str) -> str:
+    return cell
+
+
+def required(cell: str) -> str:
+    if not cell:
+        raise ValueError("got an empty cell, expected text")
+    return cell
+
+
+def identifier(cell: str) -> str:
+    """snake_case, starting with a letter."""
+    if not cell or not cell[0].isalpha() or not all(c.islower() or c.isdigit() or c == "_" for c in cell) or not cell.isascii():
+        raise ValueError(f"got {cell!r}, expected a snake_case id")
+    return cell
+
+
+def names(cell: str) -> tuple[str, ...]:
+    """Ids separated by ';'."""
+    return tuple(identifier(part.strip()) for part in cell.split(";") if part.strip())
+
+
+def number(cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"got {cell!r}, expected a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"got {cell!r}, expected a finite number")
+    return value
+
+
+def count(cell: str) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        raise ValueError(f"got {cell!r}, expected a whole number") from None
+
+
+def optional(convert: Convert) -> Convert:
+    return lambda cell: convert(cell) if cell else None
+
+
+def choice(*allowed: str) -> Convert:
+    def convert(cell: str) -> str:
+        if cell not in allowed:
+            raise ValueError(f"got {cell!r}, allowed: {', '.join(a or '(empty)' for a in allowed)}")
+        return cell
+
+    return convert
+
+
+def read_table(path: Path, columns: dict[str, Convert], problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and converted cells of every row without a problem; problems are appended.
+
+    The header must hold exactly ``columns``, in any order.
+    """
+    file = path.name
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        problems.append(Problem(file, None, "", "file is missing"))
+        return
+    except UnicodeDecodeError as error:
+        problems.append(Problem(file, None, "", f"not UTF-8: byte {error.start}"))
+        return
+    reader = csv.reader(content.splitlines(keepends=True), strict=True)
+    try:
+        header = next(reader, [])
+        if not _header_fits(file, header, columns, problems):
+            return
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                yield from _row(file, line, header, cells, columns, problems)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        problems.append(Problem(file, reader.line_num, "", f"not valid CSV: {error}"))
+
+
+def _header_fits(file: str, header: Sequence[str], columns: dict[str, Convert], problems: list[Problem]) -> bool:
+    found = len(problems)
+    for column in header:
+        if column not in columns:
+            problems.append(Problem(file, 1, column, f"unknown column{nearest(column, columns)}"))
+        elif header.count(column) > 1 and not any(p.column == column and p.file == file for p in problems):
+            problems.append(Problem(file, 1, column, "column stands twice"))
+    for column in columns:
+        if column not in header:
+            problems.append(Problem(file, 1, column, "column is missing"))
+    return len(problems) == found
+
+
+def _row(
+    file: str, line: int, header: Sequence[str], cells: Sequence[str], columns: dict[str, Convert], problems: list[Problem]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    if len(cells) != len(header):
+        problems.append(Problem(file, line, "", f"got {len(cells)} cells, expected {len(header)}"))
+        return
+    row: dict[str, Any] = {}
+    for column, cell in zip(header, cells, strict=True):
+        try:
+            row[column] = columns[column](cell.strip())
+        except ValueError as error:
+            problems.append(Problem(file, line, column, str(error)))
+    if len(row) == len(header):
+        yield line, row

@@ -1,0 +1,325 @@
+"""Knowledge base and setting -> the arrays of the network, and from evidence to exact posteriors.
+
+Age band and sex select a stratum: they change the priors of the causes, the frequency of the risk factors, and (age) the leaks.
+A case of unknown age or sex is a mixture over strata. Risk factors are summed out inside the recursion.
+
+Axes: N cases, K causes, F finding columns, C risk factors, A age bands, 2 sexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddx.errors import UsageError, nearest
+from ddx.inference import Network, Posterior, mix, posterior
+from ddx.inference.network import Floats, Ints
+from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
+from ddx.knowledge.graded import continuation
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Evidence of N cases in the order of the network's ids.
+
+    ``finding`` (N, F): 1 present, 0 absent, nan not observed, between: uncertain, of findings that are no level of a graded one.
+    ``level``: graded finding -> (N, L + 1) likelihood of none and of every level, lowest first; 1 everywhere: not observed.
+    ``context`` (N, C): 1, 0 or nan. ``age`` (N,) index of the age band and ``sex`` (N,) index of the sex, -1 unknown.
+    """
+
+    finding: Floats
+    level: Mapping[str, Floats]
+    context: Floats
+    age: Ints
+    sex: Ints
+
+    def __len__(self) -> int:
+        return len(self.finding)
+
+
+@dataclass(frozen=True, eq=False)
+class LayeredNetwork:
+    """Arrays of one knowledge base in one setting; ids give the meaning of every axis."""
+
+    causes: tuple[str, ...]
+    findings: tuple[str, ...]
+    risk_factors: tuple[str, ...]
+    age_bands: tuple[str, ...]
+    sexes: tuple[str, ...]
+    graded: Mapping[str, tuple[str, ...]]
+    prevalence: Floats  # (K,) in the setting, over the reference population
+    log_odds: Floats  # (A, 2, K) of every cause without risk factors
+    context_log_odds: Floats  # (K, C)
+    context_prior: Floats  # (A, 2, C)
+    requires: Ints  # (C,)
+    share: Floats  # (A, 2) of the reference population
+    link: Floats  # (F, K)
+    leak: Floats  # (A, F)
+
+    def posterior(self, evidence: Evidence) -> Posterior:
+        """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
+        if not len(evidence):
+            return Posterior(np.empty((0, len(self.causes))), np.empty(0), np.empty(0), np.empty((0, len(self.risk_factors))))
+        case, age, sex, log_weight = self._strata(evidence)
+        case, finding, log_likelihood, part = self._level_parts(evidence, case)
+        age, sex, log_weight = age[part], sex[part], log_weight[part] + log_likelihood
+        log_odds = self.log_odds[age, sex]
+        network = Network(
+            prior=_expit(log_odds),
+            link=self.link,
+            leak=self.leak[age],
+            context_log_odds=self.context_log_odds,
+            context_prior=self.context_prior[age, sex],
+            requires=self.requires,
+        )
+        parts = posterior(network, finding, evidence.context[case])
+        return mix(parts, case, log_weight)[0]
+
+    def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
+        """Case, age band, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
+        age = np.arange(len(self.age_bands))
+        sex = np.arange(len(self.sexes))
+        fits_age = (evidence.age[:, None] < 0) | (evidence.age[:, None] == age)
+        fits_sex = (evidence.sex[:, None] < 0) | (evidence.sex[:, None] == sex)
+        case, a, s = np.nonzero(fits_age[:, :, None] & fits_sex[:, None, :])
+        with np.errstate(divide="ignore"):
+            log_weight = np.log(self.share[a, s]) + self._log_context(evidence.context[case], self.context_prior[a, s])
+        first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
+        peak = np.maximum.reduceat(log_weight, first)
+        total = np.add.reduceat(np.exp(log_weight - peak[case]), first)
+        return case, a, s, log_weight - (peak + np.log(total))[case]
+
+    def _log_context(self, observed: Floats, prior: Floats) -> Floats:
+        """log P(observed context | stratum) (M,)."""
+        log_p = np.zeros(len(observed))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for j, parent in enumerate(self.requires):
+                x = observed[:, j]
+                own = np.where(x == 1.0, prior[:, j], np.where(x == 0.0, 1.0 - prior[:, j], 1.0))
+                if parent >= 0:
+                    # Present implies the parent, whose own term counts; absent says something about an unknown parent only.
+                    p = observed[:, parent]
+                    unknown = np.where(x == 1.0, prior[:, parent] * own, 1.0 - prior[:, parent] * (1.0 - own))
+                    own = np.where(np.isnan(x), 1.0, np.where(np.isnan(p), unknown, np.where(p == 1.0, own, 1.0)))
+                log_p += np.log(own)
+        return log_p
+
+    def _level_parts(self, evidence: Evidence, case: Ints) -> tuple[Ints, Floats, Floats, Ints]:
+        """Split statements about graded findings into parts that are products over the finding columns.
+
+        A likelihood over levels is a sum of disjoint pieces, "this level" or "not above this level"; each piece is a part.
+        """
+        finding = evidence.finding[case]
+        part = np.arange(len(case))
+        log_likelihood = np.zeros(len(case))
+        column = {f: i for i, f in enumerate(self.findings)}
+        for graded, levels in self.graded.items():
+            likelihood = evidence.level[graded][case]
+            said = (likelihood != 1.0).any(axis=1)
+            if not said.any():
+                continue
+            columns = [column[level] for level in levels]
+            pieces = [_pieces(row) if spoken else [] for row, spoken in zip(likelihood, said, strict=True)]
+            repeat = np.array([max(1, len(p)) for p in pieces])
+            case, part, log_likelihood = (np.repeat(a, repeat, axis=0) for a in (case, part, log_likelihood))
+            finding = np.repeat(finding, repeat, axis=0)
+            row = 0
+            for options in pieces:
+                for weight, values in options:
+                    finding[row, columns] = values
+                    log_likelihood[row] += np.log(weight)
+                    row += 1
+                row += not options
+        return case, finding, log_likelihood, part
+
+
+def _pieces(likelihood: Floats) -> list[tuple[float, list[float]]]:
+    """(weight, values of the level columns) whose weighted sum is a likelihood over none, level 1, ..., level L.
+
+    "Level v" is: v present, all above absent. "At most v" is: all above absent. A likelihood with one value up to level v
+    starts with the second kind.
+    """
+    if not likelihood.any():
+        raise ValueError("a likelihood over levels is zero everywhere: contradictory statements about a graded finding")
+    n_levels = len(likelihood) - 1
+    flat = 0
+    while flat < n_levels and likelihood[flat + 1] == likelihood[0]:
+        flat += 1
+    pieces = []
+    if likelihood[0] > 0.0:
+        pieces.append((float(likelihood[0]), [np.nan] * flat + [0.0] * (n_levels - flat)))
+    for v in range(flat + 1, n_levels + 1):
+        if likelihood[v] > 0.0:
+            pieces.append((float(likelihood[v]), [np.nan] * (v - 1) + [1.0] + [0.0] * (n_levels - v)))
+    return pieces
+
+
+def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] | None = None) -> LayeredNetwork:
+    """The network of a knowledge base in a setting.
+
+    Parameters
+    ----------
+    values : parameter id -> number, optional
+        Replaces the means of the parameters named (parameter draws, what-if questions).
+
+    Raises
+    ------
+    UsageError
+        Unknown setting.
+    """
+    if setting not in kb.settings:
+        raise UsageError(f"unknown setting {setting!r}{nearest(setting, kb.settings)}; known: {', '.join(kb.settings)}")
+    value = {p.id: p.value for p in kb.parameters.values()} | dict(values or {})
+    causes, findings = tuple(kb.causes), tuple(kb.findings)
+    risk_factors = tuple(c.id for c in kb.risk_factors)
+    bands, sexes = tuple(c.id for c in kb.age_bands), tuple(c.id for c in kb.sexes)
+    share = np.outer(
+        _normalized([value[f"population:{b}"] for b in bands]), _normalized([value[f"population:{s}"] for s in sexes])
+    )
+    context_prior = np.stack([_context_prior(value, x, bands, sexes, share) for x in risk_factors], axis=-1)
+    requires = np.array([risk_factors.index(c.requires) if c.requires else -1 for c in kb.risk_factors], dtype=np.intp)
+    log_ratio = {
+        context: np.array([np.log(value.get(f"or:{cause}:{context}", 1.0)) for cause in causes])
+        for context in (*bands, *sexes, *risk_factors)
+    }
+    stratum = np.array([[log_ratio[b] + log_ratio[s] for s in sexes] for b in bands])
+    context_log_odds = np.stack([log_ratio[x] for x in risk_factors], axis=-1)
+    prevalence = np.array([_prevalence(value, cause, setting, len(causes)) for cause in causes])
+    intercept = solve_intercepts(prevalence, stratum, context_log_odds, context_prior, requires, share)
+    link, leak = _finding_arrays(kb, value, causes, findings, bands)
+    return LayeredNetwork(
+        causes=causes,
+        findings=findings,
+        risk_factors=risk_factors,
+        age_bands=bands,
+        sexes=sexes,
+        graded=kb.graded,
+        prevalence=prevalence,
+        log_odds=intercept + stratum,
+        context_log_odds=context_log_odds,
+        context_prior=context_prior,
+        requires=requires,
+        share=share,
+        link=link,
+        leak=leak,
+    )
+
+
+def _prevalence(value: Mapping[str, float], cause: str, setting: str, n_causes: int) -> float:
+    """Of the setting; a cause without a figure for it keeps that of the general population."""
+    if setting == BALANCED:
+        return 1.0 / n_causes
+    general = value[f"prior:{cause}"]
+    return general if setting == GENERAL else value.get(f"prior:{cause}@{setting}", general)
+
+
+def _context_prior(
+    value: Mapping[str, float], factor: str, bands: tuple[str, ...], sexes: tuple[str, ...], share: Floats
+) -> Floats:
+    """P(risk factor | age band, sex) (A, 2): a figure for the very group, else log odds of age plus the contrast of the sexes."""
+    overall = value[f"context:{factor}"]
+    by_sex = np.array([value.get(f"context:{factor}@{s}", np.nan) for s in sexes])
+    mean = share.sum(axis=0) @ by_sex
+    contrast = _logit(by_sex) - _logit(mean) if np.isfinite(mean) else np.zeros(len(sexes))
+    prior = np.empty((len(bands), len(sexes)))
+    for a, band in enumerate(bands):
+        base = value.get(f"context:{factor}@{band}", overall)
+        for s, sex in enumerate(sexes):
+            cell = value.get(f"context:{factor}@{'+'.join(sorted((band, sex)))}")
+            prior[a, s] = _expit(_logit(base) + contrast[s]) if cell is None else cell
+    return prior
+
+
+def solve_intercepts(
+    prevalence: Floats, stratum: Floats, context_log_odds: Floats, context_prior: Floats, requires: Ints, share: Floats
+) -> Floats:
+    """Intercepts b (K,) for which the marginal of every cause over the reference population is its prevalence.
+
+    sum over strata and risk factors of P(stratum) P(x | stratum) expit(b_k + stratum_k + log_odds_k x) = prevalence_k, solved by
+    Newton steps inside a bracket; the sum runs over the risk factors that change the cause.
+
+    Parameters
+    ----------
+    prevalence (K,), stratum (A, 2, K), context_log_odds (K, C), context_prior (A, 2, C), requires (C,), share (A, 2)
+    """
+    intercept = np.empty(len(prevalence))
+    for k, target in enumerate(prevalence):
+        offset, weight = _offsets(stratum[..., k], context_log_odds[k], context_prior, requires, share)
+        low, high = _logit(target) - offset.max(), _logit(target) - offset.min()
+        b = 0.5 * (low + high)
+        for _ in range(100):
+            p = _expit(b + offset)
+            gap = float(weight @ p - target)
+            low, high = (low, b) if gap > 0.0 else (b, high)
+            newton = b - gap / float(weight @ (p * (1.0 - p)))
+            step = newton if low <= newton <= high else 0.5 * (low + high)
+            if abs(step - b) <= 1e-15 * max(1.0, abs(b)):
+                break
+            b = step
+        intercept[k] = b
+    return intercept
+
+
+def _offsets(stratum: Floats, log_odds: Floats, prior: Floats, requires: Ints, share: Floats) -> tuple[Floats, Floats]:
+    """Log odds offset and probability of every combination of stratum and of the risk factors that matter."""
+    used = set(np.flatnonzero(log_odds).tolist())
+    used |= {int(requires[j]) for j in used if requires[j] >= 0}
+    offset, weight = stratum.ravel(), share.ravel()
+    probability = prior.reshape(-1, prior.shape[-1])
+    state: dict[int, NDArray[np.bool_]] = {}
+    origin = np.arange(len(offset))
+    for j in sorted(used, key=lambda j: (requires[j] >= 0, j)):
+        p = probability[origin, j]
+        if requires[j] >= 0:
+            p = np.where(state[int(requires[j])], p, 0.0)
+        state = {i: np.concatenate([x, x]) for i, x in state.items()}
+        state[j] = np.repeat([False, True], len(origin))
+        offset = np.concatenate([offset, offset + log_odds[j]])
+        weight = np.concatenate([weight * (1.0 - p), weight * p])
+        origin = np.concatenate([origin, origin])
+    return offset, weight
+
+
+def _finding_arrays(
+    kb: KnowledgeBase, value: Mapping[str, float], causes: tuple[str, ...], findings: tuple[str, ...], bands: tuple[str, ...]
+) -> tuple[Floats, Floats]:
+    """Links w (F, K) and leaks (A, F). Weights follow from sensitivities by w = (s - leak) / (1 - leak), leak without age."""
+    row = {f: i for i, f in enumerate(findings)}
+    sensitivity = np.zeros((len(findings), len(causes)))
+    for parameter in kb.parameters:
+        if parameter.startswith("link:"):
+            _, cause, finding = parameter.split(":")
+            sensitivity[row[finding], causes.index(cause)] = value[parameter]
+    base = np.array([value[f"leak:{f}"] for f in findings])
+    leak = np.array([[value.get(f"leak:{f}@{b}", value[f"leak:{f}"]) for f in findings] for b in bands])
+    for levels in kb.graded.values():
+        rows = [row[level] for level in levels]
+        base[rows] = continuation(base[rows].tolist())
+        for a in range(len(bands)):
+            leak[a, rows] = continuation(leak[a, rows].tolist())
+        for k in np.flatnonzero(sensitivity[rows].any(axis=0)):
+            sensitivity[rows, k] = continuation(sensitivity[rows, k].tolist())
+    # A sensitivity below the leak is a problem of the knowledge base (see check); in a parameter draw it means no link.
+    link = np.maximum((sensitivity - base[:, None]) / (1.0 - base[:, None]), 0.0)
+    return link, leak
+
+
+def _normalized(values: list[float]) -> Floats:
+    return np.array(values) / sum(values)
+
+
+def _logit(p: Floats | float) -> Floats:
+    return np.asarray(np.log(p) - np.log1p(-np.asarray(p)))
+
+
+def _expit(x: Floats | float) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(x))))
+
+
+def without_findings(evidence: Evidence) -> Evidence:
+    """The same cases with age, sex and risk factors only."""
+    level = {graded: np.ones_like(likelihood) for graded, likelihood in evidence.level.items()}
+    return Evidence(np.full_like(evidence.finding, np.nan), level, evidence.context, evidence.age, evidence.sex)
