@@ -1,3 +1,5 @@
+"""``python -m ddx``."""
+
 from ddx.cli import main
 
 if __name__ == "__main__":

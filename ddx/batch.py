@@ -199,8 +199,8 @@ class _Reader:
             except UnicodeDecodeError as error:
                 byte = f"byte 0x{raw[error.start]:02x}"
                 raise UsageError(
-                    f"{_shown(self.source)}:{number}: {byte} is not {self.encoding}; save the file as UTF-8, or name its encoding, "
-                    "such as --encoding cp1252"
+                    f"{_shown(self.source)}:{number}: {byte} is not {self.encoding}; save the file as UTF-8, "
+                    "or name its encoding, such as --encoding cp1252"
                 ) from None
 
     def _next(self) -> list[str]:
@@ -263,7 +263,7 @@ class _Writer:
             self.stream.flush()
             os.fsync(self.stream.fileno())
             self.stream.close()
-            os.replace(self.part, self.target)
+            self.part.replace(self.target)
 
     def discard(self) -> None:
         self.stream.close()

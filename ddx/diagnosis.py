@@ -62,6 +62,7 @@ class Model:
 
     @cached_property
     def network(self) -> LayeredNetwork:
+        """The arrays of the knowledge base in this setting."""
         return build_network(self.knowledge, self.setting)
 
     def in_setting(self, setting: str) -> Model:

@@ -1,10 +1,12 @@
 """The network for other engines: ``Model.to_pgmpy``.
 
-The export is the same distribution, node for node: age_band, sex, risk factors, causes, findings. Age and sex are independent;
-a risk factor depends on them and on what it requires; a cause on age, sex and its risk factors; a finding on its causes, and on age
-where its leak does. A graded finding is one node whose states are none and its levels (noisy-MAX). A finding with many causes would need
-a table of 2**parents columns: beyond ``MAX_PARENTS`` it becomes a chain of small tables, each the maximum of the one before and the
-contribution of one more cause (parent divorcing, Olesen et al. 1989), which is exact as well.
+The export is the same distribution, node for node: age_band, sex, risk factors, causes, findings. Age and sex are
+independent; a risk factor depends on them and on what it requires; a cause on age, sex and its risk factors; a finding on
+its causes, and on age where its leak does. A graded finding is one node whose states are none and its levels (noisy-MAX).
+
+A finding with many causes would need a table of 2**parents columns. Beyond ``MAX_PARENTS`` it becomes a chain of small
+tables, each the maximum of the one before and the contribution of one more cause (parent divorcing, Olesen et al. 1989),
+which is exact as well.
 """
 
 from __future__ import annotations

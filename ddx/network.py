@@ -25,7 +25,7 @@ from ddx.knowledge.graded import continuation
 class Evidence:
     """Evidence of N cases in the order of the network's ids.
 
-    ``finding`` (N, F): 1 present, 0 absent, nan not observed, between: uncertain, of findings that are no level of a graded one.
+    ``finding`` (N, F): 1 present, 0 absent, nan not observed, between: uncertain; nan for the levels of graded findings.
     ``level``: graded finding -> (N, L + 1) likelihood of none and of every level, lowest first; 1 everywhere: not observed.
     ``context`` (N, C): 1, 0 or nan. ``age`` (N,) index of the age band and ``sex`` (N,) index of the sex, -1 unknown.
     """
@@ -93,7 +93,7 @@ class LayeredNetwork:
         return case, a, s, log_weight - (peak + np.log(total))[case]
 
     def _log_context(self, observed: Floats, prior: Floats) -> Floats:
-        """log P(observed context | stratum) (M,)."""
+        """Log P(observed context | stratum) (M,)."""
         log_p = np.zeros(len(observed))
         with np.errstate(divide="ignore", invalid="ignore"):
             for j, parent in enumerate(self.requires):
@@ -124,8 +124,8 @@ class LayeredNetwork:
             columns = [column[level] for level in levels]
             pieces = [_pieces(row) if spoken else [] for row, spoken in zip(likelihood, said, strict=True)]
             repeat = np.array([max(1, len(p)) for p in pieces])
-            case, part, log_likelihood = (np.repeat(a, repeat, axis=0) for a in (case, part, log_likelihood))
-            finding = np.repeat(finding, repeat, axis=0)
+            case, part = np.repeat(case, repeat), np.repeat(part, repeat)
+            log_likelihood, finding = np.repeat(log_likelihood, repeat), np.repeat(finding, repeat, axis=0)
             row = 0
             for options in pieces:
                 for weight, values in options:
@@ -151,9 +151,11 @@ def _pieces(likelihood: Floats) -> list[tuple[float, list[float]]]:
     pieces = []
     if likelihood[0] > 0.0:
         pieces.append((float(likelihood[0]), [np.nan] * flat + [0.0] * (n_levels - flat)))
-    for v in range(flat + 1, n_levels + 1):
-        if likelihood[v] > 0.0:
-            pieces.append((float(likelihood[v]), [np.nan] * (v - 1) + [1.0] + [0.0] * (n_levels - v)))
+    pieces += [
+        (float(likelihood[v]), [np.nan] * (v - 1) + [1.0] + [0.0] * (n_levels - v))
+        for v in range(flat + 1, n_levels + 1)
+        if likelihood[v] > 0.0
+    ]
     return pieces
 
 
@@ -219,7 +221,7 @@ def _prevalence(value: Mapping[str, float], cause: str, setting: str, n_causes: 
 def _context_prior(
     value: Mapping[str, float], factor: str, bands: tuple[str, ...], sexes: tuple[str, ...], share: Floats
 ) -> Floats:
-    """P(risk factor | age band, sex) (A, 2): a figure for the very group, else log odds of age plus the contrast of the sexes."""
+    """P(risk factor | age band, sex) (A, 2): the figure of the group, else log odds of age plus the contrast of the sexes."""
     overall = value[f"context:{factor}"]
     by_sex = np.array([value.get(f"context:{factor}@{s}", np.nan) for s in sexes])
     mean = share.sum(axis=0) @ by_sex
@@ -238,8 +240,8 @@ def solve_intercepts(
 ) -> Floats:
     """Intercepts b (K,) for which the marginal of every cause over the reference population is its prevalence.
 
-    sum over strata and risk factors of P(stratum) P(x | stratum) expit(b_k + stratum_k + log_odds_k x) = prevalence_k, solved by
-    Newton steps inside a bracket; the sum runs over the risk factors that change the cause.
+    sum over strata and risk factors of P(stratum) P(x | stratum) expit(b_k + stratum_k + log_odds_k x) = prevalence_k,
+    solved by Newton steps inside a bracket; the sum runs over the risk factors that change the cause.
 
     Parameters
     ----------

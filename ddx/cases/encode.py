@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,8 @@ def from_mapping(
 ) -> Encoded:
     """Evidence of one case from Python values; the rejects say what is wrong with it."""
     statements = Statements(kb, [0], [""])
-    for column, convert, put, value in (
-        ("age", values.age, _put_age, age),
-        ("sex", values.sex, _put_sex, sex),
-    ):
-        _apply(statements, column, [value], convert, put)
+    _apply(statements, "age", [age], values.age, statements.put_age)
+    _apply(statements, "sex", [sex], values.sex, statements.put_sex)
     for column, names in (("present", present), ("absent", absent)):
         for name in names:
             _state(statements, 0, column, name)
@@ -118,10 +116,9 @@ def from_mapping(
 
 def _named(statements: Statements, kind: str, column: str, name: str, value: Any) -> None:
     id_ = _resolve(statements, 0, column, name, (kind,))
-    if id_ is None:
-        return
-    put = statements.put_finding if kind == "finding" else statements.put_context
-    _apply(statements, column, [value], values.reading, lambda s, rows, v, c: put(rows, id_, v, c))
+    if id_ is not None:
+        put = statements.put_finding if kind == "finding" else statements.put_context
+        _apply(statements, column, [value], values.reading, partial(put, id_))
 
 
 def _case_id(cell: Hashable) -> str:
@@ -146,15 +143,12 @@ def _check_ids(statements: Statements, seen: set[str]) -> NDArray[np.bool_]:
 
 def _read(statements: Statements, column: Column, content: Cells) -> None:
     if column.kind == "age":
-        _apply(statements, column.name, content, values.age, _put_age)
+        _apply(statements, column.name, content, values.age, statements.put_age)
     elif column.kind == "sex":
-        _apply(statements, column.name, content, values.sex, _put_sex)
-    elif column.kind == "finding":
-        put = statements.put_finding
-        _apply(statements, column.name, content, values.reading, lambda s, rows, v, c: put(rows, column.id, v, c))
-    elif column.kind == "risk_factor":
-        put = statements.put_context
-        _apply(statements, column.name, content, values.reading, lambda s, rows, v, c: put(rows, column.id, v, c))
+        _apply(statements, column.name, content, values.sex, statements.put_sex)
+    elif column.kind in ("finding", "risk_factor"):
+        put = statements.put_finding if column.kind == "finding" else statements.put_context
+        _apply(statements, column.name, content, values.reading, partial(put, column.id))
     elif column.kind in ("present", "absent", "context"):
         for row, cell in enumerate(content):
             if not values.is_unknown(cell):
@@ -171,9 +165,9 @@ def _state(statements: Statements, row: int, column: str, name: str) -> None:
         return
     value = 0.0 if column == "absent" else 1.0
     if id_ in statements.kb.findings:
-        statements.put_finding([row], id_, [value], column)
+        statements.put_finding(id_, [row], [value], column)
     else:
-        statements.put_context([row], id_, [value], column)
+        statements.put_context(id_, [row], [value], column)
 
 
 def _resolve(statements: Statements, row: int, column: str, name: str, kinds: tuple[str, ...]) -> str | None:
@@ -188,21 +182,8 @@ def _resolve(statements: Statements, row: int, column: str, name: str, kinds: tu
 
 def _measurements(statements: Statements, column: Column, content: Cells) -> None:
     m = statements.kb.measurements[column.id]
-    _apply(
-        statements,
-        column.name,
-        content,
-        lambda cell: values.measured(cell, m.unit, m.plausible),
-        lambda s, rows, v, c: s.put_measurement(rows, m.id, v),
-    )
-
-
-def _put_age(statements: Statements, rows: Sequence[int], ages: Sequence[float], column: str) -> None:
-    statements.age[list(rows)] = ages
-
-
-def _put_sex(statements: Statements, rows: Sequence[int], sexes: Sequence[int], column: str) -> None:
-    statements.put_sex(rows, sexes, column)
+    convert = partial(values.measured, unit=m.unit, plausible=m.plausible)
+    _apply(statements, column.name, content, convert, partial(statements.put_measurement, m.id))
 
 
 def _apply(
@@ -210,7 +191,7 @@ def _apply(
     column: str,
     content: Cells,
     convert: Callable[[Hashable], Any],
-    put: Callable[[Statements, Sequence[int], Sequence[Any], str], None],
+    put: Callable[[Sequence[int], Sequence[Any], str], None],
 ) -> None:
     """Convert every distinct cell once, report the bad ones, and put the values that say something."""
     known: dict[Hashable, Any] = {}
@@ -228,4 +209,4 @@ def _apply(
             rows.append(row)
             said.append(value)
     if rows:
-        put(statements, rows, said, column)
+        put(rows, said, column)

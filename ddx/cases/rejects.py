@@ -20,6 +20,7 @@ class Reject:
     message: str
 
     def cells(self) -> tuple[object, ...]:
+        """The cells of a row of the reject table."""
         return astuple(self)
 
     def __str__(self) -> str:

@@ -38,14 +38,15 @@ class Statements:
         self._sex_column = {s.id: i for i, s in enumerate(kb.sexes)}
 
     def reject(self, row: int, column: str, value: object, error: str, message: str) -> None:
+        """Report an offence of one row."""
         self.rejected[row] = True
         self.rejects.append(Reject(self.lines[row], self.case_ids[row], column, str(value), error, message))
 
-    def put_finding(self, rows: Sequence[int], finding: str, values: Sequence[float], column: str) -> None:
+    def put_finding(self, finding: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
         """Values 1, 0 or in between for some rows; a second, different statement takes both away."""
         self._put(self.finding, self._finding_column[finding], rows, finding, values, column)
 
-    def put_context(self, rows: Sequence[int], context: str, values: Sequence[float], column: str) -> None:
+    def put_context(self, context: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
         """Values 1 or 0 of a risk factor."""
         if context in self._context_column:
             for row, value in zip(rows, values, strict=True):
@@ -61,7 +62,12 @@ class Statements:
             else:
                 self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
 
+    def put_age(self, rows: Sequence[int], values: Sequence[float], column: str) -> None:  # noqa: ARG002
+        """Ages in years."""
+        self.age[np.asarray(rows, dtype=np.intp)] = values
+
     def put_sex(self, rows: Sequence[int], values: Sequence[int], column: str) -> None:
+        """Indices of the sexes."""
         for row, value in zip(rows, values, strict=True):
             if self.sex[row] >= 0 and self.sex[row] != value:
                 self.reject(row, column, self.kb.sexes[value].id, "contradiction", "two different sexes")
@@ -69,7 +75,7 @@ class Statements:
             elif value >= 0:
                 self.sex[row] = value
 
-    def put_measurement(self, rows: Sequence[int], measurement: str, values: Sequence[float]) -> None:
+    def put_measurement(self, measurement: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
         """Turn measurements into findings; call it when age and sex are known."""
         definition = self.kb.measurements[measurement]
         x = np.asarray(values, dtype=np.float64)
@@ -86,7 +92,7 @@ class Statements:
                     every &= ~fits | hit
                     applies |= fits
             sure = np.flatnonzero(applies & (some == every))
-            self.put_finding([rows[i] for i in sure], finding, some[sure].astype(np.float64).tolist(), measurement)
+            self.put_finding(finding, [rows[int(i)] for i in sure], some[sure].astype(np.float64).tolist(), column)
 
     def _put(self, table: Floats, index: int, rows: Sequence[int], name: str, values: Sequence[float], column: str) -> None:
         at = np.asarray(rows, dtype=np.intp)

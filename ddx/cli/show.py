@@ -73,9 +73,10 @@ def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> No
         table.add_column(name)
     for name in ("prior", "posterior", *(["5 %", "95 %"] if draws else [])):
         table.add_column(name, justify="right")
-    for row in frame.itertuples():
-        interval = [_p(row.low), _p(row.high)] if draws else []
-        table.add_row(row.label, row.code, row.urgency, _p(row.prior), _p(row.posterior), *interval)
+    numbers = frame[["prior", "posterior", *(["low", "high"] if draws else [])]].to_numpy()
+    texts = frame[["label", "code", "urgency"]].to_numpy(dtype=str)
+    for text, number in zip(texts.tolist(), numbers.tolist(), strict=True):
+        table.add_row(*text, *map(_p, number))
     out = console()
     out.print(table)
     kb = diagnosis.model.knowledge

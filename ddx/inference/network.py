@@ -101,14 +101,17 @@ class Network:
 
     @property
     def n_causes(self) -> int:
+        """K."""
         return int(self.link.shape[-1])
 
     @property
     def n_findings(self) -> int:
+        """F."""
         return int(self.link.shape[-2])
 
     @property
     def n_context(self) -> int:
+        """C."""
         return 0 if self.context_log_odds is None else int(self.context_log_odds.shape[1])
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.plan import Step, plan
+from ddx.inference.plan import Plan, Step, plan
 from ddx.inference.recursion import Chunk, solve
 
 # Doubles in the stored states of one chunk: 2 MiB, the second-level cache of current processors.
 _CHUNK_DOUBLES = 1 << 18
+# Above this many doubles a case, a plan of its own for each set of present findings pays for its making (some milliseconds).
+_ALIKE_DOUBLES = 1 << 16
 
 
 class EvidenceTooLarge(ValueError):
@@ -23,7 +26,7 @@ class EvidenceTooLarge(ValueError):
         self.row, self.gib = row, gib
         super().__init__(
             f"case {row}: {n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB; "
-            "leave out findings or raise memory_gib"
+            "leave out findings, say more about the context, or raise memory_gib"
         )
 
 
@@ -48,6 +51,7 @@ class Posterior:
 
     @property
     def impossible(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """Cases (N,) whose evidence has probability zero."""
         return np.isneginf(self.log_evidence)
 
 
@@ -132,33 +136,53 @@ class _Cases:
         self.dependencies = tuple(frozenset(np.flatnonzero(row).tolist()) for row in self.context_log_odds)
 
     def chunks(self, memory_gib: float) -> Iterator[tuple[Ints, tuple[Step, ...]]]:
-        """Row indices of every chunk with its plan; similar cases next to each other."""
-        keys = np.column_stack([self.bits, self.unknown, self.n_bits])
-        order = np.lexsort(keys.T)
-        shape = np.column_stack([self.unknown, self.n_bits])[order]
-        starts = np.flatnonzero(np.r_[True, (shape[1:] != shape[:-1]).any(axis=1)])
+        """Row indices of every chunk with its plan; all memory is checked before the first one."""
         work: list[tuple[Ints, tuple[Step, ...]]] = []
-        for first, last in zip(starts, np.r_[starts[1:], len(order)], strict=True):
-            rows = order[first:last]
-            unknown = frozenset(np.flatnonzero(self.unknown[rows[0]]).tolist())
-            steps = plan(self.network.n_causes, self.dependencies, unknown, self.requires)
-            doubles = sum(2 ** len(step.hand) for step in steps) << int(self.n_bits[rows[0]])
-            gib = doubles * 8 / 2**30
-            if gib > memory_gib:
-                raise EvidenceTooLarge(int(rows.min()), int(self.n_bits[rows[0]]), gib, memory_gib)
-            size = max(1, _CHUNK_DOUBLES // doubles)
-            work.extend((rows[i : i + size], steps) for i in range(0, len(rows), size))
+        for rows in _groups(np.column_stack([self.unknown, self.n_bits])):
+            chosen = self._plan(rows[0], alike=False)
+            parts = [(rows, chosen)]
+            if chosen.doubles > _ALIKE_DOUBLES:
+                same = _groups(np.column_stack([self.bits[rows], self._linked(rows)]))
+                parts = [(rows[part], self._plan(rows[part[0]], alike=True)) for part in same]
+            for part, chosen in parts:
+                gib = chosen.doubles * 8 / 2**30
+                if gib > memory_gib:
+                    raise EvidenceTooLarge(int(part.min()), int(self.n_bits[part[0]]), gib, memory_gib)
+                size = max(1, _CHUNK_DOUBLES // chosen.doubles)
+                work.extend((part[i : i + size], chosen.steps) for i in range(0, len(part), size))
         yield from work
+
+    def _plan(self, row: int, *, alike: bool) -> Plan:
+        """A plan for rows with the same unknown context and number of bits.
+
+        Rows that are ``alike``, with the same findings present, share the knowledge which cause touches which bit. Without it
+        every cause may touch every bit.
+        """
+        unknown = frozenset(np.flatnonzero(self.unknown[row]).tolist())
+        n_context = self.unknown.shape[1]
+        bits = frozenset(range(n_context, n_context + int(self.n_bits[row])))
+        touched = [needed & unknown for needed in self.dependencies]
+        if alike:
+            link = self.network.link if self.network.link.ndim == 2 else self.network.link[row]
+            linked = link[np.flatnonzero(self.bits[row])] > 0.0
+            own = [frozenset((n_context + np.flatnonzero(linked[:, k])).tolist()) for k in range(len(touched))]
+            touched = [context | findings for context, findings in zip(touched, own, strict=True)]
+        else:
+            touched = [context | bits for context in touched]
+        return plan(tuple(touched), unknown | bits, self.requires)
+
+    def _linked(self, rows: Ints) -> NDArray[np.bool_]:
+        """Which links exist (n, F * K), where every row has its own."""
+        if self.network.link.ndim == 2:
+            return np.zeros((len(rows), 0), dtype=np.bool_)
+        return (self.network.link[rows] > 0.0).reshape(len(rows), -1)
 
     def chunk(self, rows: Ints) -> Chunk:
         net = self.network
         m = int(self.n_bits[rows[0]])
         finding = np.nonzero(self.bits[rows])[1].reshape(len(rows), m)
         value = np.take_along_axis(self.findings[rows], finding, axis=1).T
-        if net.link.ndim == 3:
-            link = net.link[rows[:, None], finding]
-        else:
-            link = net.link[finding]
+        link = net.link[rows[:, None], finding] if net.link.ndim == 3 else net.link[finding]
         leak = net.leak[rows[:, None], finding] if net.leak.ndim == 2 else net.leak[finding]
         return Chunk(
             log_odds=np.ascontiguousarray(self.log_odds[rows].T),
@@ -170,6 +194,16 @@ class _Cases:
             context_prior=np.ascontiguousarray(self.context_prior[rows].T),
             requires=self.requires,
         )
+
+
+def _groups(keys: NDArray[Any]) -> list[Ints]:
+    """Row indices of every group of equal rows, in a fixed order."""
+    if keys.shape[1] == 0:
+        return [np.arange(len(keys))]
+    order = np.lexsort(keys.T)
+    ordered = keys[order]
+    starts = np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)])
+    return np.split(order, starts[1:])
 
 
 def _evidence(evidence: ArrayLike, network: Network) -> Floats:
@@ -197,9 +231,8 @@ def _context(context: ArrayLike | None, network: Network, n_cases: int) -> Float
             if parent >= 0:
                 clash = np.flatnonzero((observed[:, child] == 1.0) & (observed[:, parent] == 0.0))
                 if clash.size:
-                    raise ValueError(
-                        f"context[{int(clash[0])}]: variable {child} is present, variable {int(parent)}, which it requires, absent"
-                    )
+                    what = f"variable {child} is present, variable {int(parent)}, which it requires, absent"
+                    raise ValueError(f"context[{int(clash[0])}]: {what}")
                 observed[observed[:, child] == 1.0, parent] = 1.0
                 observed[observed[:, parent] == 0.0, child] = 0.0
     return observed
@@ -224,7 +257,7 @@ def _given_observed_children(prior: Floats, observed: Floats, requires: tuple[in
 
 
 def _log_escape(absent: Floats, link: Floats) -> Floats:
-    """log prod over absent findings of (1 - link): absent (N, F), link (F, K) or (N, F, K) -> (N, K)."""
+    """Log prod over absent findings of (1 - link): absent (N, F), link (F, K) or (N, F, K) -> (N, K)."""
     certain = link == 1.0
     log_escape = np.log1p(-np.where(certain, 0.0, link))
     rule = "nf,nfk->nk"

@@ -6,12 +6,15 @@ a = P(cause absent | absent findings), b = 1 - a and w the links of the cause,
 
     phi' = a phi + b T phi,     T = outer over findings of [[1 - w, 0], [w, 1]]
 
-which has the columns of a Markov kernel: phi stays a distribution and no term is ever subtracted. This is the forward-backward
-form of the noisy-OR decomposition of D'Ambrosio (1994, eq. 4) and Takikawa and D'Ambrosio (1999, section 3); Heckerman's
-Quickscore (1989, eq. 11) computes the same sums with alternating signs.
+whose columns are those of a Markov kernel: no term is ever subtracted. This is the forward-backward form of the noisy-OR
+decomposition of D'Ambrosio (1994) and Takikawa and D'Ambrosio (1999); Heckerman's Quickscore (1989) computes the same sums
+with alternating signs.
 
-Shapes: n cases of a chunk, m present or uncertain findings, S = 2**m subsets, K causes, and one axis of length 2 for every
-unknown context variable in hand. The case axis comes last: (S, 2, ..., 2, n).
+The bit of a finding enters with the first cause that is linked to it and is summed out, weighted with the likelihood of the
+observation, after the last; an unknown context variable lives from the first to the last cause whose prior it changes.
+
+Shapes: n cases of a chunk, m present or uncertain findings, K causes, C context variables. Variables are numbered 0 to C - 1
+(context) and C to C + m - 1 (bits). A state has one axis of length 2 for every variable in hand, and the case axis last.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from ddx.inference.plan import Step
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the recursion needs of n cases that share m and the set of unknown context variables."""
+    """What the recursion needs of n cases that share a plan."""
 
     log_odds: Floats  # (K, n) prior log odds, observed context included
     escape: Floats  # (K, n) P(no observed-absent finding is caused | cause)
@@ -37,10 +40,34 @@ class Chunk:
     context_prior: Floats  # (C, n)
     requires: tuple[int, ...]  # C
 
+    @property
+    def n_context(self) -> int:
+        """C."""
+        return len(self.context_log_odds[0])
+
+    def entry(self, variable: int, hand: tuple[int, ...]) -> Floats:
+        """Weights (..., 2, n) with which a variable becomes the last axis: leak of a finding, frequency of context."""
+        if variable >= self.n_context:
+            p = self.leak[variable - self.n_context]
+            return _aligned(np.stack([1.0 - p, p]), len(hand))
+        p = self.context_prior[variable]
+        weight = np.stack([1.0 - p, p])
+        parent = self.requires[variable]
+        if parent not in hand:
+            return _aligned(weight, len(hand))
+        position = hand.index(parent)
+        impossible = np.broadcast_to(np.array([[1.0], [0.0]]), weight.shape)
+        both = np.stack([_aligned(impossible, len(hand) - 1), _aligned(weight, len(hand) - 1)])
+        return np.moveaxis(both, 0, position)
+
+    def exit(self, variable: int) -> Floats | None:
+        """Weights (2, n) with which a variable is summed out: likelihood of a finding; None for context."""
+        return self.likelihood[:, variable - self.n_context] if variable >= self.n_context else None
+
 
 @dataclass(frozen=True)
 class Marginals:
-    """Joint results of a chunk, already divided by the probability of the evidence."""
+    """Results of a chunk, already divided by the probability of the evidence."""
 
     cause: Floats  # (K, n)
     none: Floats  # (n,)
@@ -53,78 +80,85 @@ def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
 
     A case whose evidence is impossible gets log_evidence -inf and nan everywhere else.
     """
-    n_causes, m, n = chunk.link.shape
-    start = _outer(1.0 - chunk.leak, chunk.leak)
-    target = _outer(chunk.likelihood[0], chunk.likelihood[1])
+    n_causes, n = chunk.escape.shape
+    state = np.ones(n)
+    # The part of the state in which every cause so far is absent; the bits are axes of length 1 in it.
+    bare = np.ones(n)
     log_scale = np.zeros(n)
-    state, unexplained = start, np.ones((1, n))
     before: list[Floats] = []
-    terms: list[_Terms | Floats] = []
+    terms: list[_Cause | Floats] = []
     for step in steps:
         before.append(state)
         if step.action == "absorb":
-            cause = _Terms.of(chunk, step)
+            cause = _Cause.of(chunk, step)
             terms.append(cause)
-            state = cause.forward(state)
-            unexplained = unexplained * cause.absent_alone
+            state, bare = cause.forward(state), bare * cause.absent_alone
             log_scale += cause.log_scale
         elif step.action == "introduce":
-            weight = _context_weight(chunk, step)
+            weight = chunk.entry(step.index, step.hand)
             terms.append(weight)
             state = state[..., None, :] * weight
-            unexplained = unexplained[..., None, :] * weight
+            likelihood = chunk.exit(step.index)
+            alone = weight if likelihood is None else (weight * likelihood).sum(axis=-2, keepdims=True)
+            bare = bare[..., None, :] * alone
         else:
-            axis = 1 + step.hand.index(step.index)
-            state, unexplained = state.sum(axis=axis), unexplained.sum(axis=axis)
+            axis = step.hand.index(step.index)
+            exit_weight = chunk.exit(step.index)
+            if exit_weight is not None:
+                state = state * _on_axis(exit_weight, axis, len(step.hand))
+            state, bare = state.sum(axis=axis), bare.sum(axis=axis)
             total = state.reshape(-1, n).sum(axis=0)
             total[total == 0.0] = 1.0
-            terms.append(total)
-            state, unexplained = state / total, unexplained / total
+            state, bare = state / total, bare / total
             log_scale += np.log(total)
+            terms.append(1.0 / total if exit_weight is None else exit_weight / total)
 
-    evidence = _inner(state, target)
-    possible = evidence > 0.0
-    scale = np.where(possible, evidence, np.nan)
+    # Everything is summed out: the state is the probability of the evidence, relative to the scale.
+    possible = state > 0.0
+    scale = np.where(possible, state, np.nan)
     cause_marginal = np.empty((n_causes, n))
     context_marginal: dict[int, Floats] = {}
-    adjoint = target / scale
+    adjoint = 1.0 / scale
     for step, previous, term in zip(reversed(steps), reversed(before), reversed(terms), strict=True):
-        if isinstance(term, _Terms):
+        if isinstance(term, _Cause):
             cause_marginal[step.index], adjoint = term.backward(previous, adjoint)
         elif step.action == "introduce":
-            context_marginal[step.index] = _inner(previous * term[..., 1, :], adjoint[..., 1, :])
+            if step.index < chunk.n_context:
+                context_marginal[step.index] = _inner(previous * term[..., 1, :], adjoint[..., 1, :])
             adjoint = (adjoint * term).sum(axis=-2)
         else:
-            axis = 1 + step.hand.index(step.index)
-            adjoint = np.broadcast_to(np.expand_dims(adjoint / term, axis), previous.shape)
+            axis = step.hand.index(step.index)
+            weight = term if term.ndim == 1 else _on_axis(term, axis, len(step.hand))
+            adjoint = np.broadcast_to(np.expand_dims(adjoint, axis) * weight, previous.shape)
     cause_marginal[:, ~possible] = np.nan
-    none = unexplained.reshape(-1, n).sum(axis=0) * _inner(start, target) / scale
     with np.errstate(divide="ignore"):
-        log_evidence = np.log(evidence) + log_scale
-    return Marginals(cause_marginal, none, log_evidence, context_marginal)
+        return Marginals(cause_marginal, bare / scale, np.log(state) + log_scale, context_marginal)
 
 
 @dataclass(frozen=True)
-class _Terms:
+class _Cause:
     """One cause: its probabilities given the absent findings, over the context in hand, and its links."""
 
-    absent: Floats  # a, shape (1, 2 or 1, ..., n)
+    absent: Floats  # a, one axis for each variable in hand (length 2 where it matters, else 1), then n
     present: Floats  # b
     weight: Floats | None  # P(absent findings | context) relative to its largest value; None when it is 1
     absent_alone: Floats  # (1 - prior) on the same scale
     log_scale: Floats  # (n,)
-    links: list[tuple[int, Floats]]  # (bit, w (n,)) of the findings that the cause is linked to
+    links: list[tuple[int, Floats]]  # (axis of a bit in hand, w (n,)) of the findings that the cause is linked to
 
     @classmethod
-    def of(cls, chunk: Chunk, step: Step) -> _Terms:
+    def of(cls, chunk: Chunk, step: Step) -> _Cause:
         k, n = step.index, chunk.escape.shape[1]
-        log_odds = chunk.log_odds[k].reshape((1,) * (1 + len(step.hand)) + (n,))
-        for position, variable in enumerate(step.hand):
-            effect = chunk.context_log_odds[k, variable]
-            if effect != 0.0:
-                shape = [1] * (2 + len(step.hand))
-                shape[1 + position] = 2
-                log_odds = log_odds + np.array([0.0, effect]).reshape(shape)
+        log_odds = chunk.log_odds[k].reshape((1,) * len(step.hand) + (n,))
+        links = []
+        for axis, variable in enumerate(step.hand):
+            if variable >= chunk.n_context:
+                w = chunk.link[k, variable - chunk.n_context]
+                if w.any():
+                    links.append((axis, w))
+            elif chunk.context_log_odds[k, variable] != 0.0:
+                effect = np.array([[0.0], [chunk.context_log_odds[k, variable]]])
+                log_odds = log_odds + _on_axis(effect, axis, len(step.hand))
         prior, no_prior = expit(log_odds), expit(-log_odds)
         joint = prior * chunk.escape[k]
         total = no_prior + joint
@@ -132,14 +166,13 @@ class _Terms:
         safe = np.where(total > 0.0, total, 1.0)
         unit = np.where(largest > 0.0, largest, 1.0)
         weight = total / unit if total.size > n or not largest.all() else None
-        links = [(r, chunk.link[k, r]) for r in range(chunk.link.shape[1]) if chunk.link[k, r].any()]
-        return cls(no_prior / safe, joint / safe, weight, (no_prior / unit)[0], np.log(unit), links)
+        return cls(no_prior / safe, joint / safe, weight, no_prior / unit, np.log(unit), links)
 
     def forward(self, state: Floats) -> Floats:
         if self.links:
-            explained = np.array(state, order="C")
-            for bit, w in self.links:
-                low, high = _split(explained, bit)
+            explained = state.copy()
+            for axis, w in self.links:
+                low, high = _halves(explained, axis)
                 high += low * w
                 low *= 1.0 - w
             state = self.absent * state + self.present * explained
@@ -148,14 +181,15 @@ class _Terms:
     def backward(self, previous: Floats, adjoint: Floats) -> tuple[Floats, Floats]:
         """P(cause = 1 | evidence) (n,) and the adjoint before this step."""
         if self.weight is None and not self.links:
-            return self.present[0], adjoint
+            # Nothing observed depends on the cause beyond its absent findings.
+            return self.present.reshape(-1), adjoint
         if self.weight is not None:
             adjoint = adjoint * self.weight
         explained = adjoint
         if self.links:
-            explained = np.array(adjoint, order="C")
-            for bit, w in self.links:
-                low, high = _split(explained, bit)
+            explained = adjoint.copy()
+            for axis, w in self.links:
+                low, high = _halves(explained, axis)
                 low *= 1.0 - w
                 low += high * w
         caused = self.present * explained
@@ -163,32 +197,22 @@ class _Terms:
         return marginal, (self.absent * adjoint + caused if self.links else adjoint)
 
 
-def _context_weight(chunk: Chunk, step: Step) -> Floats:
-    """P(variable = 0, 1 | the variable it requires), shape (1, ..., 2, n), the axis of the variable second to last."""
-    p = chunk.context_prior[step.index]
-    weight = np.stack([1.0 - p, p])
-    parent = chunk.requires[step.index]
-    shape = [1] * (1 + len(step.hand)) + list(weight.shape)
-    if parent not in step.hand:
-        return weight.reshape(shape)
-    position = 1 + step.hand.index(parent)
-    impossible = np.broadcast_to(np.array([1.0, 0.0])[:, None], weight.shape)
-    return np.stack([impossible.reshape(shape), weight.reshape(shape)], axis=position).squeeze(axis=position + 1)
+def _aligned(weight: Floats, n_axes: int) -> Floats:
+    """(2, n) -> (1, ..., 1, 2, n) with that many axes of length 1 before."""
+    return weight.reshape((1,) * n_axes + weight.shape)
 
 
-def _outer(low: Floats, high: Floats) -> Floats:
-    """Product over findings: (m, n) values for absent and present -> (2**m, n), finding r in bit r."""
-    m, n = low.shape
-    table = np.ones((1, n))
-    for r in range(m):
-        table = np.concatenate([table * low[r], table * high[r]])
-    return table
+def _on_axis(weight: Floats, axis: int, n_axes: int) -> Floats:
+    """(2, n) -> n_axes axes of which one has length 2, then n."""
+    shape = [1] * n_axes + [weight.shape[1]]
+    shape[axis] = 2
+    return weight.reshape(shape)
 
 
-def _split(table: Floats, bit: int) -> tuple[Floats, Floats]:
-    """Views of the halves where the bit is 0 and 1."""
-    pairs = table.reshape(table.shape[0] >> (bit + 1), 2, 1 << bit, *table.shape[1:])
-    return pairs[:, 0], pairs[:, 1]
+def _halves(table: Floats, axis: int) -> tuple[Floats, Floats]:
+    """Views of the parts where the variable of an axis is 0 and 1."""
+    moved = np.moveaxis(table, axis, 0)
+    return moved[0], moved[1]
 
 
 def _inner(left: Floats, right: Floats) -> Floats:

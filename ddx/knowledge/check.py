@@ -42,7 +42,7 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
     owner: dict[str, str] = {}
     tables = (("causes.csv", kb.causes), ("findings.csv", kb.findings), ("context.csv", kb.context))
     for file, items in tables:
-        for item in items.values():  # type: ignore[attr-defined]
+        for item in items.values():
             for column, name in [("id", item.id), *(("aliases", a) for a in item.aliases)]:
                 if name in owner:
                     yield Problem(file, item.line, column, f"got {name!r}, which {owner[name]} has too")
@@ -54,7 +54,7 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
 
 def _codes(kb: KnowledgeBase) -> Iterator[Problem]:
     for (file, column), pattern in _CODES.items():
-        for item in (kb.causes if file == "causes.csv" else kb.findings).values():  # type: ignore[attr-defined]
+        for item in (kb.causes if file == "causes.csv" else kb.findings).values():
             code = getattr(item, column)
             if code and not re.fullmatch(pattern, code):
                 yield Problem(file, item.line, column, f"got {code!r}, expected the form {pattern}")
@@ -184,20 +184,16 @@ def _links(kb: KnowledgeBase) -> Iterator[Problem]:
                     kb,
                     parameter,
                     "value",
-                    f"{parameter.id} is {parameter.value:.3g}, not above the leak {leak.value:.3g} of {finding}: a noisy-OR cause "
-                    "cannot lower a finding; drop the row, or mend the leak",
+                    f"{parameter.id} is {parameter.value:.3g}, not above the leak {leak.value:.3g} of {finding}: "
+                    "a noisy-OR cause cannot lower a finding; drop the row, or mend the leak",
                 )
-    for cause in kb.causes.values():
-        if per_cause[cause.id] < MIN_LINKS:
-            yield Problem(
-                "causes.csv",
-                cause.line,
-                "id",
-                f"{cause.id} is linked to {per_cause[cause.id]} findings, expected {MIN_LINKS} or more",
-            )
-    for finding in kb.findings.values():
-        if finding.id not in linked:
-            yield Problem("findings.csv", finding.line, "id", f"{finding.id} is linked to no cause")
+    for owner in kb.causes.values():
+        if per_cause[owner.id] < MIN_LINKS:
+            message = f"{owner.id} is linked to {per_cause[owner.id]} findings, expected {MIN_LINKS} or more"
+            yield Problem("causes.csv", owner.line, "id", message)
+    for item in kb.findings.values():
+        if item.id not in linked:
+            yield Problem("findings.csv", item.line, "id", f"{item.id} is linked to no cause")
 
 
 def _leaks(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -237,8 +233,8 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
                             kb,
                             given[0],
                             "value",
-                            f"{owner}:{level}: {own:.3g} of those not above this level reach it, not more than the {base:.3g} without "
-                            "any cause; a noisy-MAX cause cannot lower a level",
+                            f"{owner}:{level}: {own:.3g} of those not above this level reach it, not more than the "
+                            f"{base:.3g} without any cause; a noisy-MAX cause cannot lower a level",
                         )
 
 
@@ -259,7 +255,8 @@ def _coherence(kb: KnowledgeBase) -> Iterator[Problem]:
                     "studies.csv",
                     study.line,
                     "value",
-                    f"{study.finding} has the population frequency {study.value:.3g}, patients with {cause} alone make {share:.3g}",
+                    f"{study.finding} has the population frequency {study.value:.3g}, "
+                    f"patients with {cause} alone make {share:.3g}",
                 )
 
 

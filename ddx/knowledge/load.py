@@ -193,7 +193,7 @@ def _finding(**cells: Any) -> Finding:
     return Finding(**cells)
 
 
-def _source(line: int, **cells: Any) -> Source:
+def _source(line: int, **cells: Any) -> Source:  # noqa: ARG001
     return Source(**cells)
 
 
@@ -294,9 +294,11 @@ def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
             Problem(path.name, None, "schema_version", f"got {meta['schema_version']}, this ddx reads {SCHEMA_VERSION}")
         )
     if not found:
-        for reserved in (GENERAL, BALANCED):
-            if reserved in meta["settings"]:
-                found.append(Problem(path.name, None, f"settings.{reserved}", "is built in and not declared"))
+        found += [
+            Problem(path.name, None, f"settings.{reserved}", "is built in and not declared")
+            for reserved in (GENERAL, BALANCED)
+            if reserved in meta["settings"]
+        ]
         known = [GENERAL, BALANCED, *meta["settings"]]
         if meta["default_setting"] not in known:
             found.append(

@@ -164,7 +164,7 @@ class _Collector:
         estimates: dict[str, list[tuple[tuple[float, float], Study]]],
     ) -> None:
         """Rates of both sexes from one source make one ratio, first sex against second."""
-        first, second = ([s for s in grouped.get((sex,), [])] for sex in self.sexes)
+        first, second = (grouped.get((sex,), []) for sex in self.sexes)
         paired = {s.source for s in first} & {s.source for s in second}
         for study in first:
             partner = next((s for s in second if s.source == study.source), None)

@@ -96,6 +96,7 @@ def exposure_ratio_estimate(study: Study, exposed: float) -> tuple[float, float]
 
 
 def logit(p: float) -> float:
+    """Log odds of a probability inside (0, 1)."""
     return math.log(p) - math.log1p(-p)
 
 

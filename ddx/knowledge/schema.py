@@ -17,6 +17,8 @@ EXPERT = "expert_estimate"
 
 @dataclass(frozen=True)
 class Source:
+    """Where numbers come from."""
+
     id: str
     citation: str
     doi: str = ""
@@ -52,6 +54,7 @@ class Study:
 
     @property
     def cited(self) -> bool:
+        """Whether a source stands behind the number, as against an expert estimate."""
         return self.source != EXPERT
 
 
@@ -118,6 +121,8 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Measurement:
+    """A number with a unit that thresholds turn into findings; outside ``plausible`` it is an error."""
+
     id: str
     label: str
     unit: str
@@ -167,14 +172,17 @@ class KnowledgeBase:
 
     @cached_property
     def age_bands(self) -> tuple[Context, ...]:
+        """Youngest first."""
         return tuple(c for c in self.context.values() if c.kind == "age_band")
 
     @cached_property
     def sexes(self) -> tuple[Context, ...]:
+        """Both, in file order."""
         return tuple(c for c in self.context.values() if c.kind == "sex")
 
     @cached_property
     def risk_factors(self) -> tuple[Context, ...]:
+        """The boolean context variables."""
         return tuple(c for c in self.context.values() if c.kind == "risk_factor")
 
     @cached_property
@@ -193,7 +201,7 @@ class KnowledgeBase:
         """Every id and alias -> (kind, id), kind one of cause, finding, context, measurement."""
         table: dict[str, tuple[str, str]] = {}
         for kind, items in (("cause", self.causes), ("finding", self.findings), ("context", self.context)):
-            for item in items.values():  # type: ignore[attr-defined]
+            for item in items.values():
                 for name in (item.id, *item.aliases):
                     table[name] = (kind, item.id)
         table.update({m: ("measurement", m) for m in self.measurements})

@@ -14,10 +14,12 @@ Convert = Callable[[str], Any]
 
 
 def text(cell: str) -> str:
+    """Anything."""
     return cell
 
 
 def required(cell: str) -> str:
+    """Anything but nothing."""
     if not cell:
         raise ValueError("got an empty cell, expected text")
     return cell
@@ -36,6 +38,7 @@ def names(cell: str) -> tuple[str, ...]:
 
 
 def number(cell: str) -> float:
+    """A finite number."""
     try:
         value = float(cell)
     except ValueError:
@@ -46,6 +49,7 @@ def number(cell: str) -> float:
 
 
 def count(cell: str) -> int:
+    """A whole number."""
     try:
         return int(cell)
     except ValueError:
@@ -53,10 +57,13 @@ def count(cell: str) -> int:
 
 
 def optional(convert: Convert) -> Convert:
+    """None for an empty cell."""
     return lambda cell: convert(cell) if cell else None
 
 
 def choice(*allowed: str) -> Convert:
+    """One of the words."""
+
     def convert(cell: str) -> str:
         if cell not in allowed:
             raise ValueError(f"got {cell!r}, allowed: {', '.join(a or '(empty)' for a in allowed)}")
@@ -100,9 +107,7 @@ def _header_fits(file: str, header: Sequence[str], columns: dict[str, Convert], 
             problems.append(Problem(file, 1, column, f"unknown column{nearest(column, columns)}"))
         elif header.count(column) > 1 and not any(p.column == column and p.file == file for p in problems):
             problems.append(Problem(file, 1, column, "column stands twice"))
-    for column in columns:
-        if column not in header:
-            problems.append(Problem(file, 1, column, "column is missing"))
+    problems += [Problem(file, 1, column, "column is missing") for column in columns if column not in header]
     return len(problems) == found
 
 
