@@ -228,7 +228,7 @@ class Diagnosis:
         prior = self.model.network.posterior(without_findings(self.evidence)).marginal[0]
         return pd.Series(prior, index=list(self.model.network.causes), name="prior")
 
-    def table(self, draws: int = 200, seed: int = 0) -> pd.DataFrame:
+    def table(self, draws: int = 100, seed: int = 0) -> pd.DataFrame:
         """label, code (ICD-10), urgency, prior, posterior, low, high, a row per cause, most probable first.
 
         Parameters

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ddx.errors import UsageError, nearest
 from ddx.inference import Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
+from ddx.inference.recursion import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
 from ddx.knowledge.graded import continuation
 
@@ -38,6 +39,20 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.finding)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """N cases as M weighted parts of known age and sex whose evidence is a product over the finding columns.
+
+    ``case`` (M,) ascending; ``age``, ``sex`` (M,) indices; ``finding`` (M, F); ``log_weight`` (M,).
+    """
+
+    case: Ints
+    age: Ints
+    sex: Ints
+    finding: Floats
+    log_weight: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +78,23 @@ class LayeredNetwork:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
         if not len(evidence):
             return Posterior(np.empty((0, len(self.causes))), np.empty(0), np.empty(0), np.empty((0, len(self.risk_factors))))
-        case, age, sex, log_weight = self._strata(evidence)
-        case, finding, log_likelihood, part = self._level_parts(evidence, case)
-        age, sex, log_weight = age[part], sex[part], log_weight[part] + log_likelihood
-        log_odds = self.log_odds[age, sex]
+        parts = self.parts(evidence)
         network = Network(
-            prior=_expit(log_odds),
+            prior=expit(self.log_odds[parts.age, parts.sex]),
             link=self.link,
-            leak=self.leak[age],
+            leak=self.leak[parts.age],
             context_log_odds=self.context_log_odds,
-            context_prior=self.context_prior[age, sex],
+            context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
         )
-        parts = posterior(network, finding, evidence.context[case])
-        return mix(parts, case, log_weight)[0]
+        solved = posterior(network, parts.finding, evidence.context[parts.case])
+        return mix(solved, parts.case, parts.log_weight)[0]
+
+    def parts(self, evidence: Evidence) -> Parts:
+        """The strata that a case may belong to, times the pieces of its statements about graded findings."""
+        case, age, sex, log_weight = self._strata(evidence)
+        case, finding, log_likelihood, part = self._level_parts(evidence, case)
+        return Parts(case, age[part], sex[part], finding, log_weight[part] + log_likelihood)
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
         """Case, age band, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
@@ -231,7 +249,7 @@ def _context_prior(
         base = value.get(f"context:{factor}@{band}", overall)
         for s, sex in enumerate(sexes):
             cell = value.get(f"context:{factor}@{'+'.join(sorted((band, sex)))}")
-            prior[a, s] = _expit(_logit(base) + contrast[s]) if cell is None else cell
+            prior[a, s] = expit(_logit(base) + contrast[s]) if cell is None else cell
     return prior
 
 
@@ -253,7 +271,7 @@ def solve_intercepts(
         low, high = _logit(target) - offset.max(), _logit(target) - offset.min()
         b = 0.5 * (low + high)
         for _ in range(100):
-            p = _expit(b + offset)
+            p = expit(b + offset)
             gap = float(weight @ p - target)
             low, high = (low, b) if gap > 0.0 else (b, high)
             newton = b - gap / float(weight @ (p * (1.0 - p)))
@@ -290,11 +308,12 @@ def _finding_arrays(
 ) -> tuple[Floats, Floats]:
     """Links w (F, K) and leaks (A, F). Weights follow from sensitivities by w = (s - leak) / (1 - leak), leak without age."""
     row = {f: i for i, f in enumerate(findings)}
+    column = {c: k for k, c in enumerate(causes)}
     sensitivity = np.zeros((len(findings), len(causes)))
     for parameter in kb.parameters:
         if parameter.startswith("link:"):
             _, cause, finding = parameter.split(":")
-            sensitivity[row[finding], causes.index(cause)] = value[parameter]
+            sensitivity[row[finding], column[cause]] = value[parameter]
     base = np.array([value[f"leak:{f}"] for f in findings])
     leak = np.array([[value.get(f"leak:{f}@{b}", value[f"leak:{f}"]) for f in findings] for b in bands])
     for levels in kb.graded.values():
@@ -315,10 +334,6 @@ def _normalized(values: list[float]) -> Floats:
 
 def _logit(p: Floats | float) -> Floats:
     return np.asarray(np.log(p) - np.log1p(-np.asarray(p)))
-
-
-def _expit(x: Floats | float) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(x))))
 
 
 def without_findings(evidence: Evidence) -> Evidence:

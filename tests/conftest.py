@@ -78,10 +78,10 @@ smith_2020,"Smith, J Tests, 2020",10.1000/smith,,,2020,cohort
 jones_2010,"Jones, Ann Tests, 2010",,12345,,2010,case_series
 """
 
-STUDY_COLUMNS = (
+STUDIES_HEADER = (
     "id,quantity,cause,finding,context,group,setting,value,low,high,interval,numerator,denominator,counts,"
     "population,source,quality,note"
-).split(",")
+)
 
 SENSITIVITY = {
     "stroke": {
@@ -175,7 +175,7 @@ def _studies() -> list[dict[str, object]]:
 def write_tiny(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     studies = io.StringIO(newline="")
-    writer = csv.DictWriter(studies, STUDY_COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(studies, next(csv.reader([STUDIES_HEADER])), restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(_studies())
     files = {

@@ -100,8 +100,11 @@ def enumerate_posterior(example, evidence, context=None):
     observed = np.full(example.n_context, nan) if context is None else np.asarray(context, dtype=float)
     causes = _booleans(len(example.prior))
     p_absent = (1.0 - example.leak) * np.prod((1.0 - example.link) ** causes[:, None, :], axis=2)
+    with np.errstate(divide="ignore"):  # 1 - p_absent, without losing the digits of a small leak
+        log_escape = np.where(causes[:, None, :] == 1.0, np.log1p(-example.link), 0.0).sum(axis=2)
+        p_present = -np.expm1(np.log1p(-example.leak) + log_escape)
     v = np.asarray(evidence, dtype=float)
-    likelihood = np.prod(np.where(np.isnan(v), 1.0, v * (1.0 - p_absent) + (1.0 - v) * p_absent), axis=1)
+    likelihood = np.prod(np.where(np.isnan(v), 1.0, v * p_present + (1.0 - v) * p_absent), axis=1)
     joint_causes = np.zeros(len(causes))
     joint_context = np.zeros(example.n_context)
     p_context_total = 0.0
@@ -120,7 +123,9 @@ def enumerate_posterior(example, evidence, context=None):
         joint_causes += joint
         joint_context += joint.sum() * x
     total = joint_causes.sum()
-    return Answer(causes.T @ joint_causes / total, joint_causes[0] / total, np.log(total / p_context_total), joint_context / total)
+    return Answer(
+        causes.T @ joint_causes / total, joint_causes[0] / total, np.log(total / p_context_total), joint_context / total
+    )
 
 
 _PLACES = 400
@@ -130,8 +135,8 @@ _ONE = 1 << _PLACES
 def quickscore(prior, link, leak, evidence):
     """Marginals (K,), none and log evidence as 80-digit numbers, for prior (K,), link (F, K), leak (F,), evidence (F,).
 
-    Heckerman (1989, eq. 11). Findings with likelihoods (1 - v, v) for absent and present: the sum over subsets S of the present and
-    uncertain findings of prod_{not in S} v prod_{in S} (1 - 2 v)(1 - leak) prod_k (1 - p_k + p_k escape_k prod_{in S} (1 - w_k)).
+    Heckerman (1989, eq. 11), with likelihoods 1 - v and v for absent and present: the sum over subsets S of the present and
+    uncertain findings of prod_{not S} v prod_S (1 - 2 v)(1 - leak) prod_k (1 - p_k + p_k escape_k prod_S (1 - w_k)).
     Signs alternate and digits cancel, hence fixed-point integers of 400 binary places: what is left is good to 80 digits.
     """
     fixed = np.frompyfunc(lambda x: int(mpmath.mpf(float(x)) * _ONE), 1, 1)
@@ -146,9 +151,7 @@ def quickscore(prior, link, leak, evidence):
             return table
 
         ones = [_ONE] * len(bits)
-        coefficient = over_subsets(
-            _ONE, value[bits], [(_ONE - 2 * value[r]) * (_ONE - leak[r]) >> _PLACES for r in bits]
-        )
+        coefficient = over_subsets(_ONE, value[bits], [(_ONE - 2 * value[r]) * (_ONE - leak[r]) >> _PLACES for r in bits])
         log_absent_leak = mpmath.mpf(0)
         for r in absent:
             log_absent_leak += mpmath.log(mpmath.mpf(_ONE - leak[r]) / _ONE)
@@ -176,7 +179,9 @@ def quickscore(prior, link, leak, evidence):
 def relative_error(got, exact):
     """Largest relative error of floats against 80-digit numbers."""
     with mpmath.workdps(80):
-        return max(float(abs((mpmath.mpf(float(g)) - e) / e)) for g, e in zip(np.atleast_1d(got), np.atleast_1d(exact), strict=True))
+        return max(
+            float(abs((mpmath.mpf(float(g)) - e) / e)) for g, e in zip(np.atleast_1d(got), np.atleast_1d(exact), strict=True)
+        )
 
 
 EXAMPLES = {
@@ -194,8 +199,8 @@ EXAMPLES = {
     "context_without_effect": replace(random_example(12, 3, 4, 2), context_log_odds=np.zeros((3, 2))),
     "structural": Example(
         prior=np.array([0.0, 1.0, 0.2, 0.1, 0.3]),
-        link=np.array([[1.0, 0.3, 0.0, 0.5, 0.0], [0.0, 0.4, 1.0, 0.0, 0.0], [0.0, 0.0, 0.7, 1.0, 0.2], [0.2, 0.0, 0.0, 0.0, 0.9]]),
-        leak=np.array([0.0, 0.1, 0.0, 0.05]),
+        link=np.array([[1, 0.3, 0, 0.5, 0], [0, 0.4, 1, 0, 0], [0, 0, 0.7, 1, 0.2], [0.2, 0, 0, 0, 0.9]]),
+        leak=np.array([0.0, 1.0, 0.0, 0.05]),
         context_log_odds=np.array([[2.0, 0.0], [-1.0, 0.5], [1.0, 0.0], [0.0, -2.0], [0.0, 0.0]]),
         context_prior=np.array([0.3, 0.6]),
     ),
@@ -263,10 +268,11 @@ def small_knowledge():
     findings = [Finding(f, f, (), "", 0, (), "symptom", "", "", "?", 1.0) for f in ("fever", "weakness", "swelling")]
     levels = [Finding(f, f, (), "pain", i, (), "symptom", "", "", "?", 1.0) for i, f in enumerate(SMALL_LEVELS, 1)]
     ages = (("young", 0, 30), ("adult", 30, 60), ("old", 60, 121))
+    factors = (("smoking", ""), ("insulin", "diabetes"), ("diabetes", ""))
     context = [
         *(Context(b, b, (), "age_band", "", low, high, "?") for b, low, high in ages),
         *(Context(s, s, (), "sex", "", None, None, "?") for s in ("female", "male")),
-        *(Context(x, x, (), "risk_factor", r, None, None, "?") for x, r in (("smoking", ""), ("insulin", "diabetes"), ("diabetes", ""))),
+        *(Context(x, x, (), "risk_factor", r, None, None, "?") for x, r in factors),
     ]  # fmt: skip
     parameters = [Parameter(name, "beta", value, 1.0, 1.0, (), cited=True) for name, value in SMALL_VALUES.items()]
 

@@ -129,7 +129,8 @@ def check(path: Annotated[str, typer.Argument(help="Shipped knowledge base, or t
         raise KnowledgeError(path, problems)
     print(
         f"{knowledge.name} {knowledge.version}: no problems in {len(knowledge.causes)} causes, "
-        f"{len(knowledge.findings)} findings, {len(knowledge.context)} context values, {len(knowledge.studies)} study rows, {len(knowledge.sources)} sources"
+        f"{len(knowledge.findings)} findings, {len(knowledge.context)} context values, "
+        f"{len(knowledge.studies)} study rows, {len(knowledge.sources)} sources"
     )
 
 

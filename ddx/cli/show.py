@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ddx.batch import Progress
     from ddx.diagnosis import Diagnosis
 
-SHOWN_CASES = 50
-WIDTH = 110
+SHOWN_CASES = 14
+WIDTH = 120
 
 
 def console() -> Console:
@@ -41,10 +41,10 @@ def progress_bar() -> Iterator[Progress | None]:
 
 
 def leading_causes(path: str) -> None:
-    """The three leading causes of the first cases of a file of posteriors."""
+    """The two leading causes of the first cases of a file of posteriors."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("case", "leading cause", "", "second", "", "third", ""):
-        table.add_column(name, overflow="fold", justify="right" if not name else "left")
+    for name in ("case", "leading cause", "", "second", ""):
+        table.add_column(name, no_wrap=bool(name), justify="left" if name else "right")
     table.add_column("none", justify="right")
     more = 0
     with open(path, encoding="utf-8", newline="") as file:
@@ -57,12 +57,12 @@ def leading_causes(path: str) -> None:
             values = dict(zip(header[1:], map(float, row[1:]), strict=True))
             none = values.pop(NONE)
             values.pop(LOG_EVIDENCE)
-            first = sorted(values, key=values.__getitem__, reverse=True)[:3]
+            first = sorted(values, key=values.__getitem__, reverse=True)[:2]
             table.add_row(row[0], *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
     out = console()
     out.print(table)
     if more:
-        out.print(f"and {more} more")
+        out.print(f"and {more} more cases in {path}", highlight=False)
 
 
 def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> None:

@@ -26,9 +26,9 @@ class Network:
         Noisy-OR link w: P(finding | only this cause) = 1 - (1 - leak)(1 - w). Zero means no link.
     leak : (F,) or (N, F)
         P(finding | no cause).
-    context_log_odds : (K, C), optional
+    context_log_odds : (K, C) or (N, K, C), optional
         log odds ratio of each cause for each boolean context variable:
-        logit P(cause | x) = logit prior + sum_j context_log_odds[j] * x_j.
+        logit P(cause | x) = logit prior + sum_j context_log_odds[cause, j] * x_j.
     context_prior : (C,) or (N, C), optional
         P(x_j = 1), given that the variable it requires is 1.
     requires : (C,), optional
@@ -76,22 +76,23 @@ class Network:
                 raise ValueError("requires needs context_log_odds and context_prior")
         else:
             log_odds = np.array(context_log_odds, dtype=np.float64)
-            if log_odds.ndim != 2 or log_odds.shape[0] != n_causes:
-                raise ValueError(f"context_log_odds: got shape {log_odds.shape}, expected (K, C) with K = {n_causes}")
+            if log_odds.ndim not in (2, 3) or log_odds.shape[-2] != n_causes:
+                expected = f"(K, C) or (N, K, C) with K = {n_causes}"
+                raise ValueError(f"context_log_odds: got shape {log_odds.shape}, expected {expected}")
             if not np.isfinite(log_odds).all():
                 raise ValueError("context_log_odds: every log odds ratio must be finite")
             put("context_log_odds", log_odds)
             put("context_prior", _probabilities("context_prior", context_prior, (1, 2)))
-            _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[1], "context variables (C)")
-            put("requires", _check_requires(requires, log_odds.shape[1]))
+            _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[-1], "context variables (C)")
+            put("requires", _check_requires(requires, log_odds.shape[-1]))
         sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
         if len(sizes) > 1:
             raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")
 
     def _batched(self) -> list[tuple[Floats, int]]:
         arrays = [(self.prior, 2), (self.link, 3), (self.leak, 2)]
-        if self.context_prior is not None:
-            arrays.append((self.context_prior, 2))
+        if self.context_prior is not None and self.context_log_odds is not None:
+            arrays += [(self.context_prior, 2), (self.context_log_odds, 3)]
         return arrays
 
     @property
@@ -112,7 +113,7 @@ class Network:
     @property
     def n_context(self) -> int:
         """C."""
-        return 0 if self.context_log_odds is None else int(self.context_log_odds.shape[1])
+        return 0 if self.context_log_odds is None else int(self.context_log_odds.shape[-1])
 
 
 def _probabilities(name: str, value: ArrayLike, ndims: tuple[int, int]) -> Floats:

@@ -123,7 +123,11 @@ class _Cases:
         self.log_odds = np.broadcast_to(log_odds, (n_cases, network.n_causes))
         self.unknown = np.isnan(observed)
         if network.context_log_odds is not None and network.context_prior is not None:
-            effect = np.where(self.unknown, 0.0, observed) @ network.context_log_odds.T
+            said = np.where(self.unknown, 0.0, observed)
+            if network.context_log_odds.ndim == 2:
+                effect = said @ network.context_log_odds.T
+            else:
+                effect = np.einsum("nc,nkc->nk", said, network.context_log_odds)
             self.log_odds = self.log_odds + effect
             prior = np.broadcast_to(network.context_prior, (n_cases, n_context))
             self.context_log_odds = network.context_log_odds
@@ -133,7 +137,10 @@ class _Cases:
             self.context_log_odds = np.zeros((network.n_causes, 0))
             self.context_prior = np.zeros((n_cases, 0))
             self.requires = ()
-        self.dependencies = tuple(frozenset(np.flatnonzero(row).tolist()) for row in self.context_log_odds)
+        depends = self.context_log_odds != 0.0
+        if depends.ndim == 3:
+            depends = depends.any(axis=0)
+        self.dependencies = tuple(frozenset(np.flatnonzero(row).tolist()) for row in depends)
 
     def chunks(self, memory_gib: float) -> Iterator[tuple[Ints, tuple[Step, ...]]]:
         """Row indices of every chunk with its plan; all memory is checked before the first one."""
@@ -184,13 +191,14 @@ class _Cases:
         value = np.take_along_axis(self.findings[rows], finding, axis=1).T
         link = net.link[rows[:, None], finding] if net.link.ndim == 3 else net.link[finding]
         leak = net.leak[rows[:, None], finding] if net.leak.ndim == 2 else net.leak[finding]
+        effect = self.context_log_odds
         return Chunk(
             log_odds=np.ascontiguousarray(self.log_odds[rows].T),
             escape=np.ascontiguousarray(self.escape[rows].T),
             link=np.ascontiguousarray(link.transpose(2, 1, 0)),
             leak=np.ascontiguousarray(leak.T),
             likelihood=np.stack([1.0 - value, value]),
-            context_log_odds=self.context_log_odds,
+            context_log_odds=np.moveaxis(effect[rows] if effect.ndim == 3 else effect[None], 0, -1),
             context_prior=np.ascontiguousarray(self.context_prior[rows].T),
             requires=self.requires,
         )

@@ -36,14 +36,14 @@ class Chunk:
     link: Floats  # (K, m, n)
     leak: Floats  # (m, n)
     likelihood: Floats  # (2, m, n) of the finding being absent, present
-    context_log_odds: Floats  # (K, C)
+    context_log_odds: Floats  # (K, C, n or 1)
     context_prior: Floats  # (C, n)
     requires: tuple[int, ...]  # C
 
     @property
     def n_context(self) -> int:
         """C."""
-        return len(self.context_log_odds[0])
+        return int(self.context_log_odds.shape[1])
 
     def entry(self, variable: int, hand: tuple[int, ...]) -> Floats:
         """Weights (..., 2, n) with which a variable becomes the last axis: leak of a finding, frequency of context."""
@@ -156,8 +156,9 @@ class _Cause:
                 w = chunk.link[k, variable - chunk.n_context]
                 if w.any():
                     links.append((axis, w))
-            elif chunk.context_log_odds[k, variable] != 0.0:
-                effect = np.array([[0.0], [chunk.context_log_odds[k, variable]]])
+            elif chunk.context_log_odds[k, variable].any():
+                effect = chunk.context_log_odds[k, variable]
+                effect = np.stack([np.zeros_like(effect), effect])
                 log_odds = log_odds + _on_axis(effect, axis, len(step.hand))
         prior, no_prior = expit(log_odds), expit(-log_odds)
         joint = prior * chunk.escape[k]

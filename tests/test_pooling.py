@@ -1,0 +1,437 @@
+"""From study rows to parameters: every rule against formulas written down here a second time, and against worked numbers."""
+
+from __future__ import annotations
+
+from math import exp, isclose, log, sqrt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddx.knowledge import Study, load_knowledge
+from ddx.knowledge.pooling import (
+    exposure_ratio_estimate,
+    group_ratio_estimate,
+    pool_probability,
+    pool_rate,
+    pool_ratio,
+    ratio_estimate,
+)
+
+S = "studies.csv"
+TAU_LOGIT, TAU_RATIO, TAU_RATE = 0.4, 0.2, 0.5
+SIZE = {
+    "meta_analysis": 200,
+    "systematic_review": 100,
+    "cohort": 50,
+    "case_series": 20,
+    "guideline": 20,
+    "textbook": 20,
+    "expert_estimate": 4,
+}
+RATIO_SD = {
+    "meta_analysis": 0.15,
+    "systematic_review": 0.2,
+    "cohort": 0.3,
+    "case_series": 0.5,
+    "guideline": 0.4,
+    "textbook": 0.4,
+    "expert_estimate": 0.7,
+}
+
+
+def study(value, quantity="sensitivity", source="smith_2020", quality="cohort", **cells) -> Study:
+    return Study(id=cells.pop("id", f"s{value}"), quantity=quantity, value=value, source=source, quality=quality, **cells)
+
+
+def counted(x, n, counts="reported", **cells) -> Study:
+    return study(x / n, numerator=x, denominator=n, counts=counts, id=f"s{x}_{n}", **cells)
+
+
+def expert(value, low, high, **cells) -> Study:
+    return study(value, source="expert_estimate", quality="expert_estimate", low=low, high=high, **cells)
+
+
+def logit(p):
+    return log(p / (1 - p))
+
+
+def expit(x):
+    return 1 / (1 + exp(-x))
+
+
+def pooled(y, v, tau0) -> tuple[float, float]:
+    """Mean and predictive variance of cited estimates: DerSimonian-Laird, averaged with tau0**2 of the weight of two studies."""
+    k = len(y)
+    w = [1 / a for a in v]
+    fixed = sum(a * b for a, b in zip(w, y, strict=True)) / sum(w)
+    heterogeneity = sum(a * (b - fixed) ** 2 for a, b in zip(w, y, strict=True))
+    if k == 1:
+        tau2 = tau0**2
+    else:
+        moment = (heterogeneity - (k - 1)) / (sum(w) - sum(a**2 for a in w) / sum(w))
+        tau2 = (2 * tau0**2 + (k - 1) * max(0, moment)) / (2 + (k - 1))
+    w = [1 / (a + tau2) for a in v]
+    return sum(a * b for a, b in zip(w, y, strict=True)) / sum(w), 1 / sum(w) + tau2
+
+
+def assert_beta(parameter, mean, variance):
+    """Mean, and variance on the logit scale carried over by the delta method: var p = (p (1 - p))**2 var logit p."""
+    p = expit(mean)
+    assert parameter.distribution == "beta"
+    assert parameter.value == pytest.approx(p, rel=1e-12)
+    a, b = parameter.first, parameter.second
+    assert a / (a + b) == pytest.approx(p, rel=1e-12)
+    assert a * b / ((a + b) ** 2 * (a + b + 1)) == pytest.approx((p * (1 - p)) ** 2 * variance, rel=1e-9)
+
+
+# study row -> (logit, its variance), worked out by hand from the rule of each kind of row
+PROBABILITIES = {
+    "counts": (counted(30, 40), (log(30 / 10), 1 / 30 + 1 / 10)),
+    "counts_of_zero": (counted(0, 25), (log(0.5 / 25.5), 1 / 0.5 + 1 / 25.5)),
+    "counts_of_all": (counted(12, 12), (log(12.5 / 0.5), 1 / 12.5 + 1 / 0.5)),
+    "counts_beat_the_interval": (counted(30, 40, low=0.6, high=0.9), (log(3), 1 / 30 + 1 / 10)),
+    "derived_counts": (counted(30, 40, counts="derived"), (log(3), 1 / (20 * 0.75 * 0.25))),
+    "unlabelled_counts": (counted(30, 40, counts=""), (log(3), 1 / (20 * 0.75 * 0.25))),
+    "size_without_counts": (study(0.75, denominator=40), (log(3), 1 / (20 * 0.75 * 0.25))),
+    "derived_zero": (study(0.0, denominator=24, numerator=0, counts="derived"), (log(0.02 / 0.98), 1 / (12 * 0.02 * 0.98))),
+    "derived_all": (study(1.0, denominator=24, numerator=24, counts="derived"), (log(0.98 / 0.02), 1 / (12 * 0.02 * 0.98))),
+    "interval": (study(0.75, low=0.6, high=0.86), (log(3), ((logit(0.86) - logit(0.6)) / (2 * 1.96)) ** 2)),
+    "interval_95": (study(0.75, low=0.6, high=0.86, interval="95"), (log(3), ((logit(0.86) - logit(0.6)) / 3.92) ** 2)),
+    "interval_99": (study(0.75, low=0.6, high=0.86, interval="99"), (log(3), ((logit(0.86) - logit(0.6)) / (2 * 2.576)) ** 2)),
+    "interval_90": (study(0.75, low=0.6, high=0.86, interval="90"), (log(3), ((logit(0.86) - logit(0.6)) / (2 * 1.645)) ** 2)),
+    "range": (study(0.75, low=0.6, high=0.86, interval="range"), (log(3), ((logit(0.86) - logit(0.6)) / (2 * 1.645)) ** 2)),
+    "interval_beats_derived_counts": (
+        counted(30, 40, counts="derived", low=0.6, high=0.86),
+        (log(3), ((logit(0.86) - logit(0.6)) / 3.92) ** 2),
+    ),
+    "interval_from_zero": (study(0.2, low=0.0, high=0.5), (log(0.25), ((logit(0.5) - logit(0.01)) / 3.92) ** 2)),
+    "interval_to_one": (study(0.8, low=0.5, high=1.0), (log(4), ((logit(0.99) - logit(0.5)) / 3.92) ** 2)),
+    **{
+        f"bare_{quality}": (study(0.2, quality=quality), (log(0.25), 1 / (size * 0.2 * 0.8)))
+        for quality, size in SIZE.items()
+        if quality != "expert_estimate"
+    },
+}
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
+def test_one_study_of_a_probability(name):
+    row, (y, v) = PROBABILITIES[name]
+    parameter = pool_probability("p", [row])
+    assert_beta(parameter, y, v + TAU_LOGIT**2)
+    assert (parameter.studies, parameter.cited, parameter.scale) == ((row.id,), True, 1.0)
+
+
+def test_one_study_worked_by_hand():
+    # 30 of 40: logit 1.0986, variance 0.1333 + 0.16 = 0.2933; p (1 - p) = 0.1875; size = 1 / (0.1875 * 0.2933) - 1 = 17.18.
+    parameter = pool_probability("p", [counted(30, 40)])
+    assert parameter.value == pytest.approx(0.75)
+    assert parameter.first + parameter.second == pytest.approx(17.1818, abs=1e-4)
+    assert parameter.first == pytest.approx(12.8864, abs=1e-4)
+
+
+def test_two_studies_worked_by_hand():
+    # 10/20: y = 0, v = 0.2. 16/20: y = 1.38629, v = 0.3125. Weights 5 and 3.2, centre 0.54099.
+    # Q = 5 * 0.29267 + 3.2 * 0.71454 = 3.74989; denominator 8.2 - 35.24 / 8.2 = 3.90244; moment estimate 0.70465.
+    # tau2 = (2 * 0.16 + 0.70465) / 3 = 0.34155. Weights 1.84655 and 1.52893, mean 0.62792, variance 0.29625 + 0.34155.
+    parameter = pool_probability("p", [counted(10, 20), counted(16, 20)])
+    assert log(parameter.value / (1 - parameter.value)) == pytest.approx(0.62792, abs=2e-5)
+    assert_beta(parameter, log(parameter.value / (1 - parameter.value)), pytest.approx(0.63780, abs=2e-5))
+
+
+SEVERAL = {
+    "one": [counted(30, 40)],
+    "two_alike": [counted(30, 40), counted(61, 80)],
+    "two_apart": [counted(30, 40), counted(5, 80)],
+    "five": [counted(30, 40), counted(5, 80), study(0.4, denominator=30), study(0.5, low=0.3, high=0.7), study(0.6)],
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_studies_of_a_probability(name):
+    rows = SEVERAL[name]
+    table = {row.id: estimate for row, estimate in PROBABILITIES.values()}
+    table["s61_80"] = (log(61 / 19), 1 / 61 + 1 / 19)
+    table["s5_80"] = (log(5 / 75), 1 / 5 + 1 / 75)
+    table["s0.4"] = (log(0.4 / 0.6), 1 / (15 * 0.4 * 0.6))
+    table["s0.5"] = (0.0, ((logit(0.7) - logit(0.3)) / 3.92) ** 2)
+    table["s0.6"] = (log(0.6 / 0.4), 1 / (50 * 0.6 * 0.4))
+    table["s30_40"] = (log(3), 1 / 30 + 1 / 10)
+    y, v = zip(*(table[row.id] for row in rows), strict=True)
+    parameter = pool_probability("p", rows)
+    assert_beta(parameter, *pooled(y, v, TAU_LOGIT))
+    assert parameter.studies == tuple(row.id for row in rows)
+
+
+def test_agreeing_studies_still_keep_some_variance_between_them():
+    y, v = log(3), 1 / 30 + 1 / 10
+    # No heterogeneity: tau2 = 2 * 0.16 / (k + 1).
+    for k in (2, 5):
+        parameter = pool_probability("p", [counted(30, 40)] * k)
+        tau2 = 0.32 / (k + 1)
+        assert_beta(parameter, y, (v + tau2) / k + tau2)
+
+
+def test_a_specificity_is_the_complement_of_a_false_positive_rate():
+    direct, inverse = counted(6, 40), counted(34, 40)
+    only_inverse = pool_probability("p", [], [inverse])
+    assert_beta(only_inverse, log(6 / 34), 1 / 6 + 1 / 34 + TAU_LOGIT**2)
+    both = pool_probability("p", [direct], [inverse])
+    twice = pool_probability("p", [direct, direct])
+    assert both.value == pytest.approx(twice.value, rel=1e-14)
+    assert both.first == pytest.approx(twice.first, rel=1e-12)
+    assert both.studies == ("s6_40", "s34_40")
+
+
+def test_expert_estimates_do_not_count_where_a_study_exists():
+    rows = [expert(0.2, 0.1, 0.3), counted(30, 40), expert(0.5, 0.3, 0.7)]
+    parameter = pool_probability("p", rows)
+    assert parameter == pool_probability("p", [rows[1]])
+    assert (parameter.studies, parameter.cited) == (("s30_40",), True)
+
+
+def test_an_expert_estimate_alone_keeps_its_own_interval():
+    parameter = pool_probability("p", [expert(0.2, 0.05, 0.5)])
+    variance = ((logit(0.5) - logit(0.05)) / 3.92) ** 2
+    assert_beta(parameter, log(0.25), variance)
+    assert parameter.cited is False
+
+
+def test_two_expert_estimates_are_averaged_and_make_nothing_more_certain():
+    rows = [expert(0.2, 0.05, 0.5), expert(0.3, 0.1, 0.6)]
+    variances = [((logit(r.high) - logit(r.low)) / 3.92) ** 2 for r in rows]
+    weights = [1 / v for v in variances]
+    mean = sum(w * logit(r.value) for w, r in zip(weights, rows, strict=True)) / sum(weights)
+    assert_beta(pool_probability("p", rows), mean, sum(variances) / 2)
+
+
+def test_a_very_uncertain_probability_stays_unimodal():
+    parameter = pool_probability("p", [expert(0.5, 0.001, 0.999)])
+    assert (parameter.first, parameter.second) == pytest.approx((1.0, 1.0))
+
+
+# study row -> (log of the value, variance)
+LOGS = {
+    "interval": (study(2.0, "odds_ratio", low=1.0, high=4.0), (log(2), (log(4) / 3.92) ** 2)),
+    "interval_99": (study(2.0, "odds_ratio", low=1.0, high=4.0, interval="99"), (log(2), (log(4) / (2 * 2.576)) ** 2)),
+    "range": (study(2.0, "relative_risk", low=1.0, high=4.0, interval="range"), (log(2), (log(4) / (2 * 1.645)) ** 2)),
+    "interval_from_zero": (study(2.0, "odds_ratio", low=0.0, high=4.0), (log(2), (log(40) / 3.92) ** 2)),
+    **{
+        f"bare_{quality}": (study(3.0, "odds_ratio", quality=quality), (log(3), sd**2))
+        for quality, sd in RATIO_SD.items()
+        if quality != "expert_estimate"
+    },
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_one_study_of_a_ratio(name):
+    row, (y, v) = LOGS[name]
+    assert ratio_estimate(row) == pytest.approx((y, v), rel=1e-12)
+    parameter = pool_ratio("or", [(ratio_estimate(row), row)])
+    assert parameter.distribution == "log_normal"
+    assert parameter.value == pytest.approx(row.value, rel=1e-12)
+    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + TAU_RATIO**2)), rel=1e-12)
+
+
+def test_several_ratios():
+    rows = [LOGS[name][0] for name in ("interval", "range", "bare_cohort", "bare_textbook")]
+    y, v = zip(*(LOGS[name][1] for name in ("interval", "range", "bare_cohort", "bare_textbook")), strict=True)
+    parameter = pool_ratio("or", [(ratio_estimate(row), row) for row in rows])
+    mean, variance = pooled(y, v, TAU_RATIO)
+    assert (parameter.value, parameter.first, parameter.second) == pytest.approx((exp(mean), mean, sqrt(variance)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("row", "y", "v"),
+    [
+        (study(0.002, "incidence", numerator=200), log(0.002), 1 / 200),
+        (study(0.002, "incidence", numerator=200, denominator=100_000), log(0.002), 1 / 200),
+        (study(0.002, "incidence", low=0.001, high=0.004), log(0.002), (log(4) / 3.92) ** 2),
+        (study(0.002, "incidence"), log(0.002), 0.3**2),
+        (study(0.002, "incidence", quality="textbook"), log(0.002), 0.4**2),
+    ],
+    ids=["episodes", "episodes_and_person_years", "interval", "bare", "textbook"],
+)
+def test_an_incidence_times_the_window(row, y, v):
+    years = 30 / 365.25
+    parameter = pool_rate("prior", [row], years)
+    assert parameter.value == pytest.approx(0.002 * years, rel=1e-12)
+    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + TAU_RATE**2)), rel=1e-12)
+    assert parameter.scale == years
+
+
+def test_the_exposure_of_patients_against_that_of_the_population():
+    row = study(0.5, "context_given_cause", denominator=100)
+    y, v = exposure_ratio_estimate(row, 0.2)
+    assert (y, v) == pytest.approx((log(0.5 / 0.5) - log(0.2 / 0.8), 1 / (50 * 0.25)), rel=1e-12)
+
+
+def test_a_group_against_a_reference():
+    prevalence = counted(20, 100, quantity="prevalence")
+    assert group_ratio_estimate(prevalence, 0.1) == pytest.approx((log(0.25) - log(1 / 9), 1 / 20 + 1 / 80), rel=1e-12)
+    incidence = study(0.004, "incidence", numerator=50)
+    assert group_ratio_estimate(incidence, 0.001) == pytest.approx((log(4), 1 / 50), rel=1e-12)
+
+
+# From the files of a knowledge base: which rows make which parameter.
+
+
+def parameters(edit):
+    return load_knowledge(edit.folder).parameters
+
+
+def test_priors_of_the_tiny_base(edit):
+    p = parameters(edit)
+    assert p["prior:stroke"].value == pytest.approx(0.002 * 30 / 365.25, rel=1e-12)
+    assert p["prior:low_sugar"].value == pytest.approx(0.01 / 365.25, rel=1e-12)
+    assert p["prior:neuropathy"].value == pytest.approx(0.02, rel=1e-12)
+    assert p["prior:anaemia"].value == pytest.approx(0.05, rel=1e-12)
+    assert p["prior:stroke@clinic"].value == pytest.approx(0.2, rel=1e-12)
+    assert "prior:anaemia@clinic" not in p
+
+
+def test_a_ratio_of_the_second_sex_is_turned_round(edit):
+    assert parameters(edit)["or:anaemia:sex_female"].value == pytest.approx(2.0, rel=1e-12)
+    edit.cell(S, "or_anaemia_female", "context", "sex_male")
+    edit.cell(S, "or_anaemia_female", "value", "0.5")
+    p = parameters(edit)
+    assert p["or:anaemia:sex_female"].value == pytest.approx(2.0, rel=1e-12)
+    assert "or:anaemia:sex_male" not in p
+
+
+def test_ratios_of_both_sexes_are_pooled_into_one(edit):
+    edit.copy(S, "or_anaemia_female", id="or_anaemia_male", context="sex_male", value="0.25")
+    mean, variance = pooled([log(2), log(4)], [0.09, 0.09], TAU_RATIO)
+    p = parameters(edit)["or:anaemia:sex_female"]
+    assert (p.first, p.second) == pytest.approx((mean, sqrt(variance)), rel=1e-12)
+    assert p.studies == ("or_anaemia_female", "or_anaemia_male")
+
+
+def test_context_given_cause_makes_a_ratio(edit):
+    edit.cell(S, "or_stroke_diabetes", "quantity", "context_given_cause")
+    edit.cell(S, "or_stroke_diabetes", "value", "0.3")
+    p = parameters(edit)["or:stroke:diabetes"]
+    assert p.value == pytest.approx((0.3 / 0.7) / (0.08 / 0.92), rel=1e-9)
+    assert p.second == pytest.approx(sqrt(1 / (50 * 0.21) + TAU_RATIO**2), rel=1e-9)
+
+
+@pytest.mark.parametrize(("sex", "value"), [("sex_female", "0.68"), ("sex_male", "0.32")])
+def test_the_share_of_a_sex_among_patients_makes_a_ratio(edit, sex, value):
+    edit.cell(S, "or_anaemia_female", "quantity", "context_given_cause")
+    edit.cell(S, "or_anaemia_female", "context", sex)
+    edit.cell(S, "or_anaemia_female", "value", value)
+    # The population shares 0.51 and 0.49 are complements, so both directions say the same.
+    assert parameters(edit)["or:anaemia:sex_female"].value == pytest.approx((0.68 / 0.32) / (0.51 / 0.49), rel=1e-9)
+
+
+def test_rates_of_all_age_bands_make_ratios_against_their_mean(edit):
+    rates = {"age_0_17": 0.01, "age_18_44": 0.03, "age_45_64": 0.05, "age_65_74": 0.08, "age_75_plus": 0.12}
+    for band, rate in rates.items():
+        edit.copy(S, "prior_anaemia", id=f"anaemia_{band}", group=band, value=str(rate), denominator="", counts="")
+    p = parameters(edit)
+    reference = 0.2 * 0.01 + 0.35 * 0.03 + 0.25 * 0.05 + 0.1 * 0.08 + 0.1 * 0.12
+    for band, rate in rates.items():
+        assert p[f"or:anaemia:{band}"].first == pytest.approx(logit(rate) - logit(reference), rel=1e-9)
+        assert p[f"or:anaemia:{band}"].second == pytest.approx(sqrt(1 / (50 * rate * (1 - rate)) + TAU_RATIO**2), rel=1e-9)
+    assert p["prior:anaemia"].studies == ("prior_anaemia",)
+
+
+def test_rates_of_both_sexes_from_one_source_make_one_ratio(edit):
+    edit.copy(S, "prior_low_sugar", id="sugar_f", group="sex_female", value="0.03", low="", high="", numerator="60")
+    edit.copy(S, "prior_low_sugar", id="sugar_m", group="sex_male", value="0.01", low="", high="", numerator="25")
+    p = parameters(edit)["or:low_sugar:sex_female"]
+    assert p.first == pytest.approx(log(3), rel=1e-12)
+    assert p.second == pytest.approx(sqrt(1 / 60 + 1 / 25 + TAU_RATIO**2), rel=1e-12)
+
+
+def test_leaks_pool_their_three_kinds_of_rows_and_keep_age_bands_apart(edit):
+    edit.copy(S, "leak_tremor", id="leak_tremor_2", quantity="specificity", value="0.95")
+    edit.copy(S, "leak_tremor", id="leak_tremor_3", quantity="population_frequency", value="0.04")
+    edit.copy(S, "leak_tremor", id="leak_tremor_old", quantity="specificity", value="0.9", group="age_75_plus")
+    p = parameters(edit)
+    y = [logit(0.03), logit(0.04), logit(0.05)]
+    v = [1 / (50 * a * (1 - a)) for a in (0.03, 0.04, 0.05)]
+    assert_beta(p["leak:tremor"], *pooled(y, v, TAU_LOGIT))
+    assert set(p["leak:tremor"].studies) == {"leak_tremor", "leak_tremor_2", "leak_tremor_3"}
+    assert p["leak:tremor@age_75_plus"].value == pytest.approx(0.1, rel=1e-12)
+
+
+def test_the_first_study_of_a_link_replaces_the_expert_estimate(edit):
+    assert parameters(edit)["link:stroke:tremor"].cited is False
+    edit.copy(S, "link_stroke_numbness", id="link_stroke_tremor_2", finding="tremor", value="0.1")
+    p = parameters(edit)["link:stroke:tremor"]
+    assert (p.value, p.cited, p.studies) == (pytest.approx(0.1, rel=1e-12), True, ("link_stroke_tremor_2",))
+
+
+# Properties.
+
+shares = st.floats(0.02, 0.98)
+sizes = st.integers(5, 500)
+rows_of_counts = st.lists(st.tuples(shares, sizes), min_size=1, max_size=6).map(
+    lambda pairs: [counted(min(max(1, round(p * n)), n - 1), n) for p, n in pairs]
+)
+
+
+@given(shares, sizes, st.integers(1, 8))
+def test_more_studies_that_agree_narrow_the_distribution(share, size, k):
+    row = counted(min(max(1, round(share * size)), size - 1), size)
+    fewer, more = pool_probability("p", [row] * k), pool_probability("p", [row] * (k + 1))
+    assert isclose(more.value, fewer.value, rel_tol=1e-9)
+    assert more.first + more.second >= fewer.first + fewer.second
+    ratio = study(2.0, "odds_ratio", low=1.0, high=1.0 + size)
+    estimate = (ratio_estimate(ratio), ratio)
+    assert pool_ratio("or", [estimate] * (k + 1)).second < pool_ratio("or", [estimate] * k).second
+
+
+@given(shares, sizes, st.integers(2, 20))
+def test_a_larger_study_narrows_the_distribution(share, size, factor):
+    x = min(max(1, round(share * size)), size - 1)
+    small, large = pool_probability("p", [counted(x, size)]), pool_probability("p", [counted(factor * x, factor * size)])
+    assert isclose(small.value, large.value, rel_tol=1e-9)
+    assert large.first + large.second >= small.first + small.second
+
+
+@given(rows_of_counts)
+def test_the_pooled_value_lies_among_the_studies(rows):
+    values = [row.value for row in rows]
+    assert min(values) - 1e-12 <= pool_probability("p", rows).value <= max(values) + 1e-12
+
+
+@given(rows_of_counts, st.randoms(use_true_random=False))
+def test_the_order_of_the_studies_does_not_matter(rows, random):
+    shuffled = random.sample(rows, len(rows))
+    first, second = pool_probability("p", rows), pool_probability("p", shuffled)
+    assert isclose(first.value, second.value, rel_tol=1e-9)
+    assert isclose(first.first, second.first, rel_tol=1e-6)
+
+
+@given(rows_of_counts)
+def test_the_complement_of_every_study_is_the_complement_of_the_parameter(rows):
+    direct, complement = pool_probability("p", rows), pool_probability("p", [], rows)
+    assert isclose(direct.value, 1 - complement.value, rel_tol=1e-9)
+    assert isclose(direct.first, complement.second, rel_tol=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10.0), st.floats(1.1, 5.0)), min_size=1, max_size=6))
+def test_inverse_ratios_make_the_inverse_parameter(pairs):
+    def pool(invert):
+        rows = []
+        for value, spread in pairs:
+            value = 1 / value if invert else value
+            rows.append(study(value, "odds_ratio", low=value / spread, high=value * spread))
+        return pool_ratio("or", [(ratio_estimate(row), row) for row in rows])
+
+    straight, inverse = pool(False), pool(True)
+    assert isclose(straight.value * inverse.value, 1.0, rel_tol=1e-9)
+    assert isclose(straight.second, inverse.second, rel_tol=1e-6)
+
+
+@given(rows_of_counts)
+def test_every_pooled_parameter_is_a_proper_distribution(rows):
+    parameter = pool_probability("p", rows)
+    assert 0.0 < parameter.value < 1.0
+    assert parameter.first > 0.0
+    assert parameter.second > 0.0
+    assert parameter.first + parameter.second >= 2.0 - 1e-12
