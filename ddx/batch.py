@@ -94,7 +94,7 @@ def score_file(
                 if reject_output:
                     reject_output.row(reject.cells())
                 else:
-                    print(f"line {reject.line}: {reject}", file=sys.stderr)
+                    print(reject, file=sys.stderr)
             unused = []
             counts["rows"] += len(ragged)
             counts["rejected"] += len(ragged)

@@ -44,7 +44,7 @@ def load(name: str | Path = "limb", setting: str | None = None) -> Model:
     return Model(knowledge, setting or knowledge.default_setting)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A knowledge base in one setting. Immutable; ``in_setting`` returns another one."""
 
@@ -110,7 +110,7 @@ class Model:
         )
         if encoded.rejects:
             raise CaseError(encoded.rejects)
-        posterior, failed = self.posterior(encoded, [0])
+        posterior, failed = self.posterior(encoded, [-1])
         if failed:
             raise CaseError(failed)
         return Diagnosis(self, encoded.evidence, posterior)

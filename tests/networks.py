@@ -244,12 +244,16 @@ def layered_evidence(net, cases):
     return ddx.network.Evidence(finding, level, context, age, sex)
 
 
+SMALL_CAUSES = ("flu", "palsy", "gout")
+SMALL_FINDINGS = ("fever", "weakness", "swelling")
+SMALL_FACTORS = ("smoking", "insulin", "diabetes")
+SMALL_AGES, SMALL_SEXES = ("young", "adult", "old"), ("female", "male")
 SMALL_LEVELS = ("mild", "medium", "severe")
 SMALL_VALUES = {
     "population:young": 0.3, "population:adult": 0.45, "population:old": 0.25,
     "population:female": 0.52, "population:male": 0.48,
     "context:smoking": 0.25, "context:smoking@young": 0.1, "context:smoking@female": 0.2, "context:smoking@male": 0.3,
-    "context:diabetes": 0.08, "context:diabetes@old": 0.2, "context:diabetes@old+male": 0.26,
+    "context:diabetes": 0.08, "context:diabetes@old": 0.2, "context:diabetes@male+old": 0.26,
     "context:insulin": 0.3, "context:insulin@old": 0.45,
     "prior:flu": 0.02, "prior:flu@clinic": 0.15, "prior:palsy": 0.004, "prior:palsy@clinic": 0.08, "prior:gout": 0.03,
     "or:flu:young": 1.8, "or:flu:old": 0.6, "or:flu:smoking": 1.4, "or:palsy:old": 4.0, "or:palsy:female": 0.7,
@@ -262,19 +266,22 @@ SMALL_VALUES = {
 }  # fmt: skip
 
 
-def small_knowledge():
+SMALL_REQUIRES = {"insulin": "diabetes"}
+
+
+def small_knowledge(values=None, requires=None):
     """Three causes, four findings (pain has levels), three risk factors, one of which requires another."""
-    causes = [Cause(c, c, (), "f", "chronic", None, "", "", "routine", 0.5, "") for c in ("flu", "palsy", "gout")]
-    findings = [Finding(f, f, (), "", 0, (), "symptom", "", "", "?", 1.0) for f in ("fever", "weakness", "swelling")]
+    values, requires = SMALL_VALUES | (values or {}), SMALL_REQUIRES if requires is None else requires
+    causes = [Cause(c, c, (), "f", "chronic", None, "", "", "routine", 0.5, "") for c in SMALL_CAUSES]
+    findings = [Finding(f, f, (), "", 0, (), "symptom", "", "", "?", 1.0) for f in SMALL_FINDINGS]
     levels = [Finding(f, f, (), "pain", i, (), "symptom", "", "", "?", 1.0) for i, f in enumerate(SMALL_LEVELS, 1)]
     ages = (("young", 0, 30), ("adult", 30, 60), ("old", 60, 121))
-    factors = (("smoking", ""), ("insulin", "diabetes"), ("diabetes", ""))
     context = [
         *(Context(b, b, (), "age_band", "", low, high, "?") for b, low, high in ages),
         *(Context(s, s, (), "sex", "", None, None, "?") for s in ("female", "male")),
-        *(Context(x, x, (), "risk_factor", r, None, None, "?") for x, r in factors),
-    ]  # fmt: skip
-    parameters = [Parameter(name, "beta", value, 1.0, 1.0, (), cited=True) for name, value in SMALL_VALUES.items()]
+        *(Context(x, x, (), "risk_factor", requires.get(x, ""), None, None, "?") for x in SMALL_FACTORS),
+    ]
+    parameters = [Parameter(name, "beta", value, 1.0, 1.0, (), cited=True) for name, value in values.items()]
 
     def by_id(items):
         return MappingProxyType({item.id: item for item in items})
@@ -297,6 +304,137 @@ def small_knowledge():
     )
 
 
+class SmallModel:
+    """The small knowledge base by the definition of the model alone: nested sums over everything, bisection for intercepts."""
+
+    def __init__(self, setting="general", values=None, requires=None):
+        self.value = SMALL_VALUES | (values or {})
+        self.requires = SMALL_REQUIRES if requires is None else requires
+        general = {c: self.value[f"prior:{c}"] for c in SMALL_CAUSES}
+        self.prevalence = {
+            "general": general,
+            "clinic": {c: self.value.get(f"prior:{c}@clinic", general[c]) for c in SMALL_CAUSES},
+            "balanced": dict.fromkeys(SMALL_CAUSES, 1.0 / 3.0),
+        }[setting]
+        self.intercept = {c: self._intercept(c) for c in SMALL_CAUSES}
+
+    def strata(self):
+        """(age band, sex, weight)"""
+        total = sum(self.value[f"population:{a}"] for a in SMALL_AGES) * sum(self.value[f"population:{s}"] for s in SMALL_SEXES)
+        for age, sex in itertools.product(SMALL_AGES, SMALL_SEXES):
+            yield age, sex, self.value[f"population:{age}"] * self.value[f"population:{sex}"] / total
+
+    def p_factor(self, factor, age, sex):
+        """P(factor | group, what it requires): the figure of the group, else that of the age and the contrast of the sexes."""
+        cell = self.value.get(f"context:{factor}@{'+'.join(sorted((age, sex)))}")
+        if cell is not None:
+            return cell
+        p = self.value.get(f"context:{factor}@{age}", self.value[f"context:{factor}"])
+        own = self.value.get(f"context:{factor}@{sex}")
+        if own is None:
+            return p
+        mean = sum(self.value[f"population:{s}"] * self.value[f"context:{factor}@{s}"] for s in SMALL_SEXES)
+        odds = p / (1.0 - p) * (own / (1.0 - own)) / (mean / (1.0 - mean))
+        return odds / (1.0 + odds)
+
+    def contexts(self, age, sex):
+        """({factor: 0 or 1}, probability)"""
+        for bits in itertools.product((0, 1), repeat=len(SMALL_FACTORS)):
+            x = dict(zip(SMALL_FACTORS, bits, strict=True))
+            probability = 1.0
+            for factor in SMALL_FACTORS:
+                needed = self.requires.get(factor)
+                p = self.p_factor(factor, age, sex) if needed is None or x[needed] else 0.0
+                probability *= p if x[factor] else 1.0 - p
+            yield x, probability
+
+    def p_cause(self, cause, age, sex, x, intercept=None):
+        odds = np.exp(self.intercept[cause] if intercept is None else intercept)
+        for name in (age, sex, *(factor for factor in SMALL_FACTORS if x[factor])):
+            odds *= self.value.get(f"or:{cause}:{name}", 1.0)
+        return odds / (1.0 + odds)
+
+    def marginal(self, cause, intercept=None):
+        """P(cause) over the reference population."""
+        return sum(
+            weight * p * self.p_cause(cause, age, sex, x, intercept)
+            for age, sex, weight in self.strata()
+            for x, p in self.contexts(age, sex)
+        )
+
+    def _intercept(self, cause):
+        low, high = -40.0, 40.0
+        while high - low > 1e-14 * max(1.0, abs(low)):
+            middle = 0.5 * (low + high)
+            if middle in (low, high):
+                break
+            low, high = (low, middle) if self.marginal(cause, middle) > self.prevalence[cause] else (middle, high)
+        return 0.5 * (low + high)
+
+    def p_present(self, finding, age, causes):
+        """Noisy-OR; the links follow from the sensitivities and the leak of all ages together."""
+        leak = self.value[f"leak:{finding}"]
+        absent = 1.0 - self.value.get(f"leak:{finding}@{age}", leak)
+        for cause in causes:
+            s = self.value.get(f"link:{cause}:{finding}")
+            if s is not None:
+                absent *= 1.0 - (s - leak) / (1.0 - leak)
+        return 1.0 - absent
+
+    def p_levels(self, age, causes):
+        """Noisy-MAX (none, mild, medium, severe): every reason contributes a level of its own, the highest shows."""
+        reasons = [self._levels(lambda v: self.value.get(f"leak:{v}@{age}", self.value[f"leak:{v}"]))]
+        everyone = np.cumsum(self._levels(lambda v: self.value[f"leak:{v}"]))
+        for cause in causes:
+            if f"link:{cause}:severe" in self.value:
+                # Studies count the patients with the cause, in whom the leak is at work as well.
+                alone = np.cumsum(self._levels(lambda v, c=cause: self.value[f"link:{c}:{v}"])) / everyone
+                reasons.append(np.diff(alone, prepend=0.0))
+        probability = np.zeros(4)
+        for shown in itertools.product(range(4), repeat=len(reasons)):
+            probability[max(shown)] += np.prod([own[v] for own, v in zip(reasons, shown, strict=True)])
+        return probability
+
+    @staticmethod
+    def _levels(of):
+        levels = [of(v) for v in SMALL_LEVELS]
+        return np.array([1.0 - sum(levels), *levels])
+
+    def answer(self, case):
+        """Answer for a case in the form of ``layered_evidence``."""
+        causes = np.zeros(3)
+        factors = np.zeros(3)
+        none = total = observed = 0.0
+        for age, sex, weight in self.strata():
+            if case.get("age_band", age) != age or case.get("sex", sex) != sex:
+                continue
+            for x, p in self.contexts(age, sex):
+                if any(case.get(factor, x[factor]) != x[factor] for factor in SMALL_FACTORS):
+                    continue
+                observed += weight * p
+                for c in itertools.product((0, 1), repeat=3):
+                    joint = weight * p
+                    for cause, there in zip(SMALL_CAUSES, c, strict=True):
+                        q = self.p_cause(cause, age, sex, x)
+                        joint *= q if there else 1.0 - q
+                    joint *= self._likelihood(case, age, tuple(k for k, there in zip(SMALL_CAUSES, c, strict=True) if there))
+                    total += joint
+                    causes += joint * np.array(c)
+                    factors += joint * np.array([x[factor] for factor in SMALL_FACTORS])
+                    none += joint * (not any(c))
+        return Answer(causes / total, none / total, np.log(total / observed), factors / total)
+
+    def _likelihood(self, case, age, causes):
+        likelihood = 1.0
+        for finding in SMALL_FINDINGS:
+            if finding in case:
+                p, v = self.p_present(finding, age, causes), case[finding]
+                likelihood *= v * p + (1.0 - v) * (1.0 - p)
+        if "pain" in case:
+            likelihood *= self.p_levels(age, causes) @ np.asarray(case["pain"])
+        return likelihood
+
+
 # --- other engines ---------------------------------------------------------------------------------------------------------
 
 
@@ -312,7 +450,8 @@ def to_pyagrum(network):
     for cpd in network.get_cpds():
         table = bn.cpt(cpd.variable)
         # pyAgrum's arrays carry the node last and the parents in reverse order of their names.
-        table[:] = cpd.values.transpose([cpd.variables.index(name) for name in reversed(table.names)])
+        order = [cpd.variables.index(name) for name in reversed(table.names)]
+        table[:] = np.ascontiguousarray(cpd.values.transpose(order))
     return bn
 
 

@@ -61,7 +61,7 @@ def expit(x):
 
 
 def pooled(y, v, tau0) -> tuple[float, float]:
-    """Mean and predictive variance of cited estimates: DerSimonian-Laird, averaged with tau0**2 of the weight of two studies."""
+    """Mean and predictive variance of cited estimates: DerSimonian-Laird averaged with tau0**2, which weighs as two studies."""
     k = len(y)
     w = [1 / a for a in v]
     fixed = sum(a * b for a, b in zip(w, y, strict=True)) / sum(w)
@@ -76,13 +76,16 @@ def pooled(y, v, tau0) -> tuple[float, float]:
 
 
 def assert_beta(parameter, mean, variance):
-    """Mean, and variance on the logit scale carried over by the delta method: var p = (p (1 - p))**2 var logit p."""
+    """Mean, and variance on the logit scale carried over by the delta method: var p = (p (1 - p))**2 var logit p.
+
+    A Beta of fewer than two pseudo-observations would be U-shaped: that is the most that it spreads.
+    """
     p = expit(mean)
     assert parameter.distribution == "beta"
     assert parameter.value == pytest.approx(p, rel=1e-12)
     a, b = parameter.first, parameter.second
     assert a / (a + b) == pytest.approx(p, rel=1e-12)
-    assert a * b / ((a + b) ** 2 * (a + b + 1)) == pytest.approx((p * (1 - p)) ** 2 * variance, rel=1e-9)
+    assert a * b / ((a + b) ** 2 * (a + b + 1)) == pytest.approx(min((p * (1 - p)) ** 2 * variance, p * (1 - p) / 3), rel=1e-9)
 
 
 # study row -> (logit, its variance), worked out by hand from the rule of each kind of row
@@ -119,32 +122,34 @@ PROBABILITIES = {
 def test_one_study_of_a_probability(name):
     row, (y, v) = PROBABILITIES[name]
     parameter = pool_probability("p", [row])
-    assert_beta(parameter, y, v + TAU_LOGIT**2)
+    assert_beta(parameter, y, v + 2 * TAU_LOGIT**2)
     assert (parameter.studies, parameter.cited, parameter.scale) == ((row.id,), True, 1.0)
 
 
 def test_one_study_worked_by_hand():
-    # 30 of 40: logit 1.0986, variance 0.1333 + 0.16 = 0.2933; p (1 - p) = 0.1875; size = 1 / (0.1875 * 0.2933) - 1 = 17.18.
+    # 30 of 40: logit 1.0986, variance 0.13333 + 0.16 of the mean and 0.16 of a new population, together 0.45333;
+    # p (1 - p) = 0.1875; size = 1 / (0.1875 * 0.45333) - 1 = 10.7647.
     parameter = pool_probability("p", [counted(30, 40)])
     assert parameter.value == pytest.approx(0.75)
-    assert parameter.first + parameter.second == pytest.approx(17.1818, abs=1e-4)
-    assert parameter.first == pytest.approx(12.8864, abs=1e-4)
+    assert parameter.first + parameter.second == pytest.approx(10.7647, abs=1e-4)
+    assert parameter.first == pytest.approx(8.0735, abs=1e-4)
 
 
 def test_two_studies_worked_by_hand():
     # 10/20: y = 0, v = 0.2. 16/20: y = 1.38629, v = 0.3125. Weights 5 and 3.2, centre 0.54099.
     # Q = 5 * 0.29267 + 3.2 * 0.71454 = 3.74989; denominator 8.2 - 35.24 / 8.2 = 3.90244; moment estimate 0.70465.
     # tau2 = (2 * 0.16 + 0.70465) / 3 = 0.34155. Weights 1.84655 and 1.52893, mean 0.62792, variance 0.29625 + 0.34155.
+    # p = 0.65202, p (1 - p) = 0.22689, size = 1 / (0.22689 * 0.63780) - 1 = 5.9104.
     parameter = pool_probability("p", [counted(10, 20), counted(16, 20)])
-    assert log(parameter.value / (1 - parameter.value)) == pytest.approx(0.62792, abs=2e-5)
-    assert_beta(parameter, log(parameter.value / (1 - parameter.value)), pytest.approx(0.63780, abs=2e-5))
+    assert parameter.value == pytest.approx(0.65202, abs=1e-5)
+    assert parameter.first + parameter.second == pytest.approx(5.9104, abs=5e-4)
 
 
 SEVERAL = {
     "one": [counted(30, 40)],
     "two_alike": [counted(30, 40), counted(61, 80)],
     "two_apart": [counted(30, 40), counted(5, 80)],
-    "five": [counted(30, 40), counted(5, 80), study(0.4, denominator=30), study(0.5, low=0.3, high=0.7), study(0.6)],
+    "five": [counted(30, 40), counted(25, 40), study(0.4, denominator=30), study(0.5, low=0.3, high=0.7), study(0.6)],
 }
 
 
@@ -154,6 +159,7 @@ def test_several_studies_of_a_probability(name):
     table = {row.id: estimate for row, estimate in PROBABILITIES.values()}
     table["s61_80"] = (log(61 / 19), 1 / 61 + 1 / 19)
     table["s5_80"] = (log(5 / 75), 1 / 5 + 1 / 75)
+    table["s25_40"] = (log(25 / 15), 1 / 25 + 1 / 15)
     table["s0.4"] = (log(0.4 / 0.6), 1 / (15 * 0.4 * 0.6))
     table["s0.5"] = (0.0, ((logit(0.7) - logit(0.3)) / 3.92) ** 2)
     table["s0.6"] = (log(0.6 / 0.4), 1 / (50 * 0.6 * 0.4))
@@ -176,7 +182,7 @@ def test_agreeing_studies_still_keep_some_variance_between_them():
 def test_a_specificity_is_the_complement_of_a_false_positive_rate():
     direct, inverse = counted(6, 40), counted(34, 40)
     only_inverse = pool_probability("p", [], [inverse])
-    assert_beta(only_inverse, log(6 / 34), 1 / 6 + 1 / 34 + TAU_LOGIT**2)
+    assert_beta(only_inverse, log(6 / 34), 1 / 6 + 1 / 34 + 2 * TAU_LOGIT**2)
     both = pool_probability("p", [direct], [inverse])
     twice = pool_probability("p", [direct, direct])
     assert both.value == pytest.approx(twice.value, rel=1e-14)
@@ -232,7 +238,7 @@ def test_one_study_of_a_ratio(name):
     parameter = pool_ratio("or", [(ratio_estimate(row), row)])
     assert parameter.distribution == "log_normal"
     assert parameter.value == pytest.approx(row.value, rel=1e-12)
-    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + TAU_RATIO**2)), rel=1e-12)
+    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + 2 * TAU_RATIO**2)), rel=1e-12)
 
 
 def test_several_ratios():
@@ -258,7 +264,7 @@ def test_an_incidence_times_the_window(row, y, v):
     years = 30 / 365.25
     parameter = pool_rate("prior", [row], years)
     assert parameter.value == pytest.approx(0.002 * years, rel=1e-12)
-    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + TAU_RATE**2)), rel=1e-12)
+    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + 2 * TAU_RATE**2)), rel=1e-12)
     assert parameter.scale == years
 
 
@@ -314,7 +320,7 @@ def test_context_given_cause_makes_a_ratio(edit):
     edit.cell(S, "or_stroke_diabetes", "value", "0.3")
     p = parameters(edit)["or:stroke:diabetes"]
     assert p.value == pytest.approx((0.3 / 0.7) / (0.08 / 0.92), rel=1e-9)
-    assert p.second == pytest.approx(sqrt(1 / (50 * 0.21) + TAU_RATIO**2), rel=1e-9)
+    assert p.second == pytest.approx(sqrt(1 / (50 * 0.21) + 2 * TAU_RATIO**2), rel=1e-9)
 
 
 @pytest.mark.parametrize(("sex", "value"), [("sex_female", "0.68"), ("sex_male", "0.32")])
@@ -334,7 +340,7 @@ def test_rates_of_all_age_bands_make_ratios_against_their_mean(edit):
     reference = 0.2 * 0.01 + 0.35 * 0.03 + 0.25 * 0.05 + 0.1 * 0.08 + 0.1 * 0.12
     for band, rate in rates.items():
         assert p[f"or:anaemia:{band}"].first == pytest.approx(logit(rate) - logit(reference), rel=1e-9)
-        assert p[f"or:anaemia:{band}"].second == pytest.approx(sqrt(1 / (50 * rate * (1 - rate)) + TAU_RATIO**2), rel=1e-9)
+        assert p[f"or:anaemia:{band}"].second == pytest.approx(sqrt(1 / (50 * rate * (1 - rate)) + 2 * TAU_RATIO**2), rel=1e-9)
     assert p["prior:anaemia"].studies == ("prior_anaemia",)
 
 
@@ -343,7 +349,7 @@ def test_rates_of_both_sexes_from_one_source_make_one_ratio(edit):
     edit.copy(S, "prior_low_sugar", id="sugar_m", group="sex_male", value="0.01", low="", high="", numerator="25")
     p = parameters(edit)["or:low_sugar:sex_female"]
     assert p.first == pytest.approx(log(3), rel=1e-12)
-    assert p.second == pytest.approx(sqrt(1 / 60 + 1 / 25 + TAU_RATIO**2), rel=1e-12)
+    assert p.second == pytest.approx(sqrt(1 / 60 + 1 / 25 + 2 * TAU_RATIO**2), rel=1e-12)
 
 
 def test_leaks_pool_their_three_kinds_of_rows_and_keep_age_bands_apart(edit):

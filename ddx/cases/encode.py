@@ -95,7 +95,7 @@ def from_mapping(
     context: Mapping[str, bool],
 ) -> Encoded:
     """Evidence of one case from Python values; the rejects say what is wrong with it."""
-    statements = Statements(kb, [0], [""])
+    statements = Statements(kb, [-1], [""])
     _apply(statements, "age", [age], values.age, statements.put_age)
     _apply(statements, "sex", [sex], values.sex, statements.put_sex)
     for column, names in (("present", present), ("absent", absent)):
@@ -109,7 +109,7 @@ def from_mapping(
         if name in kb.measurements:
             _measurements(statements, Column(name, "measurement", name), [value])
         else:
-            message = f"unknown measurement {name!r}{nearest(name, kb.measurements)}"
+            message = f"unknown measurement {name!r}; known: {', '.join(kb.measurements)}"
             statements.reject(0, "measurements", name, "unknown_id", message)
     return Encoded(statements.evidence(), np.arange(1), [""], statements.rejects)
 

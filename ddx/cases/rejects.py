@@ -10,7 +10,7 @@ from ddx.errors import DdxError
 
 @dataclass(frozen=True)
 class Reject:
-    """``line`` counts the lines of a file, header = 1, or the rows of a frame from 0."""
+    """``line`` counts the lines of a file, header = 1, or the rows of a frame from 0; -1 for a case that stands alone."""
 
     line: int
     case_id: str
@@ -24,8 +24,10 @@ class Reject:
         return astuple(self)
 
     def __str__(self) -> str:
-        place = f"case {self.case_id!r}" if self.case_id else f"line {self.line}"
-        return f"{place}, {self.column}: {self.message}" if self.column else f"{place}: {self.message}"
+        line = f"line {self.line}" if self.line >= 0 else ""
+        case = f"case {self.case_id!r}" if self.case_id and self.case_id != str(self.line) else ""
+        place = ", ".join(filter(None, [line, case, self.column]))
+        return f"{place}: {self.message}" if place else self.message
 
 
 REJECT_COLUMNS = tuple(f.name for f in fields(Reject))

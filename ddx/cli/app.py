@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -27,12 +28,19 @@ Setting = Annotated[
 
 
 def main() -> None:
-    """Run the command line; a DdxError ends it with its text and exit code 2."""
+    """Run the command line; whatever stops it ends with one text and exit code 2."""
     try:
         app()
     except DdxError as error:
-        print(f"ddx: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except BrokenPipeError:
+        # Nobody reads on; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        message = "standard output was closed before everything was written"
+    except OSError as error:
+        message = f"{error.filename or 'input or output'}: {error.strerror}"
+    print(f"ddx: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 @app.callback(invoke_without_command=True)
@@ -70,7 +78,7 @@ def score(
     with progress_bar() as progress:
         report = score_file(cases, output, model, rejects=rejects, lenient=lenient, encoding=encoding, progress=progress)
     if output != STREAM and not quiet:
-        leading_causes(output)
+        leading_causes(output, report.scored)
     dropped = f", {report.cells_dropped} cells dropped" if report.cells_dropped else ""
     target = "standard output" if output == STREAM else output
     print(f"{report.scored} cases scored, {report.rejected} rejected{dropped} -> {target}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -40,20 +41,16 @@ def progress_bar() -> Iterator[Progress | None]:
         yield lambda read, size: bar.update(task, completed=read, total=size)
 
 
-def leading_causes(path: str) -> None:
+def leading_causes(path: str, scored: int) -> None:
     """The two leading causes of the first cases of a file of posteriors."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("case", "leading cause", "", "second", ""):
         table.add_column(name, no_wrap=bool(name), justify="left" if name else "right")
     table.add_column("none", justify="right")
-    more = 0
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         header = next(rows)
-        for number, row in enumerate(rows):
-            if number >= SHOWN_CASES:
-                more += 1
-                continue
+        for row in itertools.islice(rows, SHOWN_CASES):
             values = dict(zip(header[1:], map(float, row[1:]), strict=True))
             none = values.pop(NONE)
             values.pop(LOG_EVIDENCE)
@@ -61,8 +58,8 @@ def leading_causes(path: str) -> None:
             table.add_row(row[0], *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
     out = console()
     out.print(table)
-    if more:
-        out.print(f"and {more} more cases in {path}", highlight=False)
+    if scored > SHOWN_CASES:
+        out.print(f"and {scored - SHOWN_CASES} more cases in {path}", highlight=False)
 
 
 def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> None:
@@ -80,7 +77,10 @@ def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> No
     out = console()
     out.print(table)
     kb = diagnosis.model.knowledge
-    out.print(f"\nnone of these {_p(diagnosis.none_of_these)}, log evidence {diagnosis.log_evidence:.2f}", highlight=False)
+    out.print(
+        f"\nnone of these {_p(diagnosis.none_of_these)}, log evidence {round(diagnosis.log_evidence, 2) + 0.0:.2f}",
+        highlight=False,
+    )
     out.print(f"{kb.name} {kb.version}, setting {diagnosis.model.setting}. {kb.intended_use}", highlight=False)
 
 

@@ -149,7 +149,7 @@ class Parameter:
     scale: float = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KnowledgeBase:
     """A whole knowledge base. Mappings are in file order and read-only."""
 

@@ -1,0 +1,412 @@
+"""From a knowledge base to arrays and from evidence to posteriors: against sums over everything, in plain Python."""
+
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import (
+    SMALL_AGES,
+    SMALL_CAUSES,
+    SMALL_FACTORS,
+    SMALL_LEVELS,
+    SMALL_SEXES,
+    SmallModel,
+    layered_evidence,
+    small_knowledge,
+    sub_network,
+)
+
+import ddx
+from ddx.diagnosis import Model
+from ddx.errors import UsageError
+from ddx.knowledge.graded import MIN_NONE, continuation, distribution
+from ddx.network import build_network, without_findings
+
+SETTINGS = ("general", "clinic", "balanced")
+LIMB_SETTINGS = ("general", "primary_care", "emergency", "neurology_clinic", "balanced")
+ARRAYS = ("marginal", "none", "log_evidence", "context")
+
+
+@pytest.fixture(scope="module")
+def limb():
+    return ddx.load("limb").knowledge
+
+
+@pytest.fixture(scope="module")
+def small():
+    return build_network(small_knowledge(), "general")
+
+
+def assert_answer(result, answer, row=0, rtol=1e-11):
+    for name in ARRAYS:
+        np.testing.assert_allclose(getattr(result, name)[row], getattr(answer, name), rtol=rtol, atol=1e-14, err_msg=name)
+
+
+# --- intercepts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", LIMB_SETTINGS)
+def test_without_evidence_every_cause_has_the_prevalence_of_the_setting(limb, setting):
+    net = build_network(limb, setting)
+    result = net.posterior(layered_evidence(net, [{}]))
+    np.testing.assert_allclose(result.marginal[0], net.prevalence, rtol=1e-12)
+    np.testing.assert_allclose(result.log_evidence, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("setting", LIMB_SETTINGS)
+def test_the_prevalence_is_the_parameter_of_the_knowledge_base(limb, setting):
+    net = build_network(limb, setting)
+    for cause, prevalence in zip(net.causes, net.prevalence, strict=True):
+        parameter = limb.parameters.get(f"prior:{cause}@{setting}", limb.parameters[f"prior:{cause}"])
+        assert prevalence == (1.0 / len(net.causes) if setting == "balanced" else parameter.value)
+
+
+@pytest.mark.parametrize("cause", ["carpal_tunnel_syndrome", "hypoglycaemia", "stroke", "essential_tremor"])
+@pytest.mark.parametrize("setting", ["general", "emergency"])
+def test_the_prevalence_by_explicit_sum_over_strata_and_risk_factors(limb, cause, setting):
+    net = build_network(limb, setting)
+    k = net.causes.index(cause)
+    used = sorted(set(np.flatnonzero(net.context_log_odds[k])) | {int(r) for r in net.requires if r >= 0})
+    total = 0.0
+    for a, s in itertools.product(range(len(net.age_bands)), range(2)):
+        for bits in itertools.product((0, 1), repeat=len(used)):
+            x = dict(zip(used, bits, strict=True))
+            weight = net.share[a, s]
+            for j in used:
+                p = net.context_prior[a, s, j] if net.requires[j] < 0 or x[int(net.requires[j])] else 0.0
+                weight *= p if x[j] else 1.0 - p
+            log_odds = net.log_odds[a, s, k] + sum(net.context_log_odds[k, j] for j in used if x[j])
+            total += weight / (1.0 + np.exp(-log_odds))
+    np.testing.assert_allclose(total, net.prevalence[k], rtol=1e-12)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_intercepts_agree_with_bisection(setting):
+    net, reference = build_network(small_knowledge(), setting), SmallModel(setting)
+    for k, cause in enumerate(net.causes):
+        np.testing.assert_allclose(reference.marginal(cause), net.prevalence[k], rtol=1e-12)
+        for (a, age), (s, sex) in itertools.product(enumerate(net.age_bands), enumerate(net.sexes)):
+            p = reference.p_cause(cause, age, sex, dict.fromkeys(SMALL_FACTORS, 0))
+            np.testing.assert_allclose(net.log_odds[a, s, k], np.log(p / (1.0 - p)), rtol=1e-11)
+
+
+@pytest.mark.parametrize("prevalence", [1e-9, 1e-4, 0.5, 0.97])
+@pytest.mark.parametrize("ratio", [1e-3, 1.0, 500.0])
+def test_extreme_prevalences_and_odds_ratios_are_met(prevalence, ratio):
+    values = {"prior:flu": prevalence, "or:flu:smoking": ratio, "or:flu:old": 1.0 / ratio, "or:flu:diabetes": ratio}
+    net = build_network(small_knowledge(values), "general")
+    np.testing.assert_allclose(net.posterior(layered_evidence(net, [{}])).marginal[0, 0], prevalence, rtol=1e-12)
+
+
+# --- whole cases against plain sums -------------------------------------------------------------------------------------------
+
+LOWEST, MIDDLE, TOP, NO_PAIN = [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]
+CASES = [
+    {},
+    {"fever": 1},
+    {"fever": 1, "weakness": 0, "swelling": 0.3},
+    {"fever": 1, "age_band": "old", "sex": "male"},
+    {"weakness": 1, "age_band": "young"},
+    {"weakness": 1, "sex": "female"},
+    {"weakness": 1, "diabetes": 1, "smoking": 0},
+    {"weakness": 1, "insulin": 1},
+    {"weakness": 1, "insulin": 0},
+    {"weakness": 1, "insulin": 0, "diabetes": 1, "sex": "male"},
+    {"swelling": 1, "diabetes": 0, "age_band": "adult"},
+    {"pain": TOP},
+    {"pain": MIDDLE},
+    {"pain": LOWEST},
+    {"pain": NO_PAIN},
+    {"pain": TOP, "age_band": "old", "sex": "female", "weakness": 1},
+    {"pain": MIDDLE, "fever": 0.9, "diabetes": 1},
+    {"pain": [0, 0.2, 0.5, 0.3], "weakness": 1},
+    {"pain": [1, 1, 1, 0], "swelling": 1},
+    {"pain": [0, 1, 1, 1], "swelling": 0},
+    {"pain": [0.5, 0.5, 0.5, 0.2], "age_band": "old"},
+    {"pain": [0.4, 0.4, 0.4, 0.4], "fever": 1},
+    {"pain": [1, 0, 1, 0], "fever": 1, "insulin": 0, "age_band": "old"},
+    {"fever": 1, "weakness": 1, "swelling": 1, "pain": TOP, "smoking": 1, "insulin": 1, "age_band": "old", "sex": "male"},
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_case_agrees_with_a_sum_over_everything(setting):
+    net, reference = build_network(small_knowledge(), setting), SmallModel(setting)
+    result = net.posterior(layered_evidence(net, CASES))
+    for row, case in enumerate(CASES):
+        assert_answer(result, reference.answer(case), row)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_does_not_depend_on_its_company(small, case):
+    together = small.posterior(layered_evidence(small, [*CASES, case]))
+    alone = small.posterior(layered_evidence(small, [case]))
+    for name in ARRAYS:
+        np.testing.assert_allclose(getattr(together, name)[-1], getattr(alone, name)[0], rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"weakness": 1, "insulin": 0, "smoking": 0},
+        {"weakness": 1, "insulin": 1, "smoking": 0},
+        {"weakness": 1, "insulin": 1, "smoking": 1},
+        {"weakness": 1, "insulin": 0, "smoking": 1, "diabetes": 1},
+        {"weakness": 1, "insulin": 0, "smoking": 0, "diabetes": 0},
+        {"weakness": 1, "insulin": 0, "smoking": 0, "sex": "female"},
+    ],
+)
+def test_two_risk_factors_that_require_the_same_one(case):
+    requires = {"insulin": "diabetes", "smoking": "diabetes"}
+    values = {"context:diabetes": 0.3, "context:smoking@young": 0.6}
+    net = build_network(small_knowledge(values, requires), "general")
+    result = net.posterior(layered_evidence(net, [case]))
+    assert_answer(result, SmallModel("general", values, requires).answer(case))
+
+
+@pytest.mark.parametrize(("age", "sex"), [(None, None), ("old", None), (None, "male"), ("young", "female")])
+@pytest.mark.parametrize("context", [{}, {"diabetes": 1}, {"insulin": 0}])
+def test_log_evidence_is_the_probability_of_the_findings_given_the_context(small, age, sex, context):
+    known = context | ({"age_band": age} if age else {}) | ({"sex": sex} if sex else {})
+    cases = [
+        known | {"fever": f, "weakness": w, "swelling": s, "pain": pain}
+        for f, w, s in itertools.product((0, 1), repeat=3)
+        for pain in np.eye(4)
+    ]
+    result = small.posterior(layered_evidence(small, cases))
+    probability = np.exp(result.log_evidence)
+    np.testing.assert_allclose(probability.sum(), 1.0, rtol=1e-12)
+    before = small.posterior(layered_evidence(small, [known]))
+    np.testing.assert_allclose(before.log_evidence, 0.0, atol=1e-13)
+    np.testing.assert_allclose(probability @ result.marginal, before.marginal[0], rtol=1e-12)
+    np.testing.assert_allclose(probability @ result.none, before.none[0], rtol=1e-12)
+
+
+# --- unknown age and sex ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [{}, {"sex": "female"}, {"age_band": "old"}])
+@pytest.mark.parametrize("context", [{}, {"diabetes": 1, "smoking": 0}, {"insulin": 0}])
+def test_unknown_age_and_sex_average_over_the_strata(small, known, context):
+    evidence = {"weakness": 1, "swelling": 0, "pain": MIDDLE} | context
+    strata = [
+        (a, s) for a, s in itertools.product(SMALL_AGES, SMALL_SEXES)
+        if known.get("age_band", a) == a and known.get("sex", s) == s
+    ]  # fmt: skip
+    parts = small.posterior(layered_evidence(small, [evidence | {"age_band": a, "sex": s} for a, s in strata]))
+    reference = SmallModel("general")
+    prior = np.array([
+        small.share[SMALL_AGES.index(a), SMALL_SEXES.index(s)]
+        * sum(p for x, p in reference.contexts(a, s) if all(x[factor] == v for factor, v in context.items()))
+        for a, s in strata
+    ])  # fmt: skip
+    joint = prior * np.exp(parts.log_evidence)
+    mixed = small.posterior(layered_evidence(small, [evidence | known]))
+    np.testing.assert_allclose(mixed.marginal[0], joint @ parts.marginal / joint.sum(), rtol=1e-12)
+    np.testing.assert_allclose(mixed.none[0], joint @ parts.none / joint.sum(), rtol=1e-12)
+    np.testing.assert_allclose(mixed.context[0], joint @ parts.context / joint.sum(), rtol=1e-12)
+    np.testing.assert_allclose(mixed.log_evidence[0], np.log(joint.sum() / prior.sum()), rtol=1e-12)
+
+
+def test_unknown_age_and_sex_average_over_the_strata_of_limb(limb):
+    net = build_network(limb, "primary_care")
+    evidence = {"hand_numbness": 1, "tremor_unspecified": 0, "absent_ankle_jerk": 0.7, "onset": [0, 1, 0, 0]}
+    strata = list(itertools.product(net.age_bands, net.sexes))
+    parts = net.posterior(layered_evidence(net, [evidence | {"age_band": a, "sex": s} for a, s in strata]))
+    joint = net.share.ravel() * np.exp(parts.log_evidence)
+    mixed = net.posterior(layered_evidence(net, [evidence]))
+    np.testing.assert_allclose(mixed.marginal[0], joint @ parts.marginal / joint.sum(), rtol=1e-12)
+    np.testing.assert_allclose(mixed.context[0], joint @ parts.context / joint.sum(), rtol=1e-12)
+    np.testing.assert_allclose(mixed.log_evidence[0], np.log(joint.sum()), rtol=1e-12)
+
+
+# --- graded findings ----------------------------------------------------------------------------------------------------------
+
+
+def level_likelihood(present=(), absent=(), uncertain=()):
+    """What statements about levels say, by definition: present is this level, absent any other, uncertain v against 1 - v."""
+    likelihood = np.ones(4)
+    for i, level in enumerate(SMALL_LEVELS, 1):
+        this = np.arange(4) == i
+        if level in present:
+            likelihood *= this
+        if level in absent:
+            likelihood *= ~this
+        if level in dict(uncertain):
+            likelihood *= np.where(this, dict(uncertain)[level], 1.0 - dict(uncertain)[level])
+    return likelihood
+
+
+STATEMENTS = [
+    {"present": ["severe"]},
+    {"present": ["medium"]},
+    {"present": ["mild"]},
+    {"absent": ["severe"]},
+    {"absent": ["medium"]},
+    {"absent": ["mild"]},
+    {"absent": ["mild", "severe"]},
+    {"absent": ["mild", "medium", "severe"]},
+    {"uncertain": {"severe": 0.9}},
+    {"uncertain": {"medium": 0.2}},
+    {"uncertain": {"mild": 0.75}},
+    {"uncertain": {"mild": 0.3, "severe": 0.6}},
+    {"uncertain": {"mild": 0.3, "medium": 0.5, "severe": 0.6}},
+    {"present": ["medium"], "absent": ["severe"]},
+    {"present": ["medium"], "absent": ["mild", "severe"]},
+    {"present": ["mild"], "uncertain": {"severe": 0.4}},
+    {"absent": ["mild"], "uncertain": {"severe": 0.4}},
+]
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+@pytest.mark.parametrize("rest", [{}, {"fever": 1, "weakness": 0}])
+def test_statements_about_levels_are_those_of_a_noisy_max(statement, rest):
+    model = Model(small_knowledge(), "clinic")
+    present = [*statement.get("present", []), *(f for f, v in rest.items() if v)]
+    absent = [*statement.get("absent", []), *(f for f, v in rest.items() if not v)]
+    dx = model.diagnose(
+        present=present, absent=absent, uncertain=statement.get("uncertain"), age=70, context={"diabetes": True}
+    )
+    case = rest | {"pain": level_likelihood(**statement), "age_band": "old", "diabetes": 1}
+    assert_answer(dx.result, SmallModel("clinic").answer(case))
+
+
+def test_the_levels_of_one_cause_are_the_levels_of_its_studies():
+    """With one cause certain, the others impossible and nothing else known, every level has the probability of its studies."""
+    net = sub_network(build_network(small_knowledge(), "general"), ["palsy"])
+    certain = replace(net, log_odds=np.full_like(net.log_odds, 40.0))
+    result = certain.posterior(layered_evidence(certain, [{"pain": p, "age_band": "young"} for p in np.eye(4)]))
+    np.testing.assert_allclose(np.exp(result.log_evidence), [0.05, 0.2, 0.25, 0.5], rtol=1e-12)
+
+
+def test_a_sensitivity_is_what_one_cause_shows():
+    net = sub_network(build_network(small_knowledge(), "general"), ["palsy"])
+    certain = replace(net, log_odds=np.full_like(net.log_odds, 40.0))
+    result = certain.posterior(layered_evidence(certain, [{"weakness": 1, "age_band": "young"}]))
+    np.testing.assert_allclose(np.exp(result.log_evidence), 0.9, rtol=1e-12)
+
+
+def test_contradictory_levels_are_an_error(small):
+    message = "a likelihood over levels is zero everywhere: contradictory statements about a graded finding"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        small.posterior(layered_evidence(small, [{"pain": [0, 0, 0, 0]}]))
+
+
+@pytest.mark.parametrize("levels", [(0.3,), (0.1, 0.2), (0.4, 0.3, 0.05), (0.05, 0.05, 0.05, 0.8), (1e-6, 0.5, 1e-6)])
+def test_continuation_ratios_give_the_levels_back(levels):
+    ratios = continuation(levels)
+    assert len(ratios) == len(levels)
+    # P(v) = h(v) * prod of (1 - h(u)) over the higher levels u
+    higher = np.append(np.cumprod(1.0 - np.array(ratios[:0:-1]))[::-1], 1.0)
+    np.testing.assert_allclose(np.array(ratios) * higher, levels, rtol=1e-12)
+    np.testing.assert_allclose(distribution(levels), [1.0 - sum(levels), *levels], rtol=1e-14)
+
+
+def test_levels_that_add_up_to_too_much_are_scaled_down():
+    np.testing.assert_allclose(distribution((0.6, 0.45)), [MIN_NONE, 0.99 * 0.6 / 1.05, 0.99 * 0.45 / 1.05], rtol=1e-12)
+    np.testing.assert_allclose(distribution((0.6, 0.39)), [MIN_NONE, 0.6, 0.39], rtol=1e-12)
+    np.testing.assert_allclose(continuation((0.5, 0.5)), [0.495 / 0.505, 0.495], rtol=1e-12)
+
+
+# --- leaks, links, values -----------------------------------------------------------------------------------------------------
+
+
+def test_leaks_follow_the_age(small):
+    column = {f: i for i, f in enumerate(small.findings)}
+    np.testing.assert_array_equal(small.leak[:, column["weakness"]], [0.03, 0.03, 0.12])
+    np.testing.assert_array_equal(small.leak[:, column["fever"]], 0.01)
+    young, old = [0.85, 0.1, 0.04, 0.01], [0.73, 0.2, 0.04, 0.03]
+    for levels, row in ((young, 0), (young, 1), (old, 2)):
+        ratios = [levels[v] / sum(levels[: v + 1]) for v in (1, 2, 3)]
+        np.testing.assert_allclose(small.leak[row, [column[level] for level in SMALL_LEVELS]], ratios, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("age", "weak", "severe"), [("young", 0.03, 0.01), ("adult", 0.03, 0.01), ("old", 0.12, 0.03)])
+def test_without_any_cause_the_leak_of_the_age_is_what_shows(small, age, weak, severe):
+    nobody = replace(small, log_odds=np.full_like(small.log_odds, -80.0))
+    result = nobody.posterior(layered_evidence(nobody, [{"weakness": 1, "age_band": age}, {"pain": TOP, "age_band": age}]))
+    np.testing.assert_allclose(np.exp(result.log_evidence), [weak, severe], rtol=1e-12)
+
+
+def test_links_do_not_depend_on_the_age(small):
+    column = {f: i for i, f in enumerate(small.findings)}
+    link = small.link[column["weakness"]]
+    np.testing.assert_allclose(link, [(0.3 - 0.03) / 0.97, (0.9 - 0.03) / 0.97, 0.0], rtol=1e-14)
+    assert small.link.shape == (len(small.findings), len(small.causes))
+    assert small.link[column["swelling"], SMALL_CAUSES.index("flu")] == 0.0
+
+
+def test_values_take_the_place_of_parameters():
+    values = {
+        "prior:flu": 0.2,
+        "or:palsy:diabetes": 1.5,
+        "link:gout:fever": 0.6,
+        "leak:weakness@old": 0.2,
+        "context:smoking": 0.4,
+    }
+    replaced = build_network(small_knowledge(), "general", values)
+    written = build_network(small_knowledge(values), "general")
+    reference = SmallModel("general", values)
+    result = replaced.posterior(layered_evidence(replaced, CASES))
+    for name in ("prevalence", "log_odds", "context_log_odds", "context_prior", "share", "link", "leak"):
+        np.testing.assert_array_equal(getattr(replaced, name), getattr(written, name), err_msg=name)
+    for row, case in enumerate(CASES):
+        assert_answer(result, reference.answer(case), row)
+
+
+def test_no_values_and_empty_values_are_the_same(small):
+    again = build_network(small_knowledge(), "general", {})
+    np.testing.assert_array_equal(again.link, small.link)
+    np.testing.assert_array_equal(again.log_odds, small.log_odds)
+
+
+def test_a_draw_below_the_leak_is_no_link():
+    net = build_network(small_knowledge(), "general", {"link:gout:fever": 0.005})
+    assert net.link[net.findings.index("fever"), net.causes.index("gout")] == 0.0
+
+
+def test_shares_of_the_population_add_up_to_one():
+    net = build_network(small_knowledge({"population:old": 0.5}), "general")
+    np.testing.assert_allclose(net.share, np.outer([0.3, 0.45, 0.5], [0.52, 0.48]) / 1.25, rtol=1e-14)
+
+
+def test_an_unknown_setting_names_the_known_ones():
+    message = "unknown setting 'clinics'; nearest: clinic; known: general, clinic, balanced"
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        build_network(small_knowledge(), "clinics")
+
+
+# --- odds and ends ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_cases_of_a_knowledge_base(small):
+    result = small.posterior(layered_evidence(small, []))
+    assert result.marginal.shape == (0, 3)
+    assert result.context.shape == (0, 3)
+    assert result.none.shape == result.log_evidence.shape == (0,)
+
+
+def test_without_findings_leaves_age_sex_and_context(small):
+    case = {"fever": 1, "pain": TOP, "insulin": 1, "age_band": "old", "sex": "male"}
+    evidence = without_findings(layered_evidence(small, [case]))
+    context_only = layered_evidence(small, [{"insulin": 1, "age_band": "old", "sex": "male"}])
+    for name in ("finding", "context", "age", "sex"):
+        np.testing.assert_array_equal(getattr(evidence, name), getattr(context_only, name))
+    np.testing.assert_array_equal(evidence.level["pain"], np.ones((1, 4)))
+
+
+def test_impossible_evidence_spoils_neither_other_strata_nor_other_cases(small):
+    """Nobody but the old can be weak here: age follows from the finding."""
+    column = small.findings.index("weakness")
+    leak, link = small.leak.copy(), small.link.copy()
+    leak[:2, column], link[column] = 0.0, 0.0
+    net = replace(small, leak=leak, link=link)
+    cases = [{"weakness": 1}, {"weakness": 1, "age_band": "old"}, {"weakness": 1, "age_band": "young"}, {"fever": 1}]
+    result = net.posterior(layered_evidence(net, cases))
+    np.testing.assert_array_equal(result.impossible, [False, False, True, False])
+    np.testing.assert_allclose(result.marginal[0], result.marginal[1], rtol=1e-13)
+    np.testing.assert_allclose(np.exp(result.log_evidence[:2]), [0.25 * 0.12, 0.12], rtol=1e-12)
+    assert np.isnan(result.marginal[2]).all()
+    np.testing.assert_allclose(result.marginal[3], net.posterior(layered_evidence(net, cases[3:])).marginal[0], rtol=1e-14)
