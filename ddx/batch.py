@@ -74,8 +74,13 @@ def score_file(
     """
     started = time.perf_counter()
     source, target = str(source), str(target)
+    _check_encoding(encoding)
+    _check_target(source, target)
     side = _rejects_path(target, rejects)
-    _check_targets(source, [t for t in (target, side) if t])
+    if side:
+        _check_target(source, side)
+        if side == target or (STREAM not in (side, target) and Path(side).resolve() == Path(target).resolve()):
+            raise UsageError(f"{_shown(target, 'output')}: is the target of both posteriors and rejects; name two files")
     counts = {"rows": 0, "scored": 0, "rejected": 0, "cells_dropped": 0}
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(_Reader(source, encoding, progress))
@@ -176,7 +181,7 @@ class _Reader:
         except OSError as error:
             raise UsageError(f"{self.source}: cannot be read: {error.strerror}") from None
         self.read = 0
-        self.rows = csv.reader(self._text())
+        self.rows = csv.reader(self._text(), strict=True)
         try:
             self.header = self._next()
         except StopIteration:
@@ -251,19 +256,29 @@ class _Writer:
         return self
 
     def row(self, cells: Sequence[Any]) -> None:
-        self.csv.writerow(cells)
+        try:
+            self.csv.writerow(cells)
+        except BrokenPipeError:
+            raise UsageError("standard output was closed before everything was written") from None
 
     def text(self, content: str) -> None:
         self.stream.write(content)
 
     def commit(self) -> None:
         if self.target == STREAM:
-            self.stream.flush()
+            try:
+                self.stream.flush()
+            except BrokenPipeError:
+                raise UsageError("standard output was closed before everything was written") from None
         elif not self.stream.closed:
             self.stream.flush()
             os.fsync(self.stream.fileno())
             self.stream.close()
-            self.part.replace(self.target)
+            try:
+                self.part.replace(self.target)
+            except OSError as error:
+                self.part.unlink(missing_ok=True)
+                raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
 
     def discard(self) -> None:
         self.stream.close()
@@ -280,25 +295,34 @@ def _rejects_path(target: str, rejects: str | Path | None) -> str:
     return "" if target == STREAM else str(Path(target).with_suffix("")) + ".rejects.csv"
 
 
-def _check_targets(source: str, targets: Sequence[str]) -> None:
-    paths = [Path(t) for t in targets if t != STREAM]
-    if len({p.resolve() for p in paths}) < len(paths):
-        raise UsageError(f"{targets[0]}: is the target of both posteriors and rejects; name two files")
-    for path in paths:
-        if source != STREAM and path.resolve() == Path(source).resolve():
-            raise UsageError(f"{path}: is both input and output; name another output")
-        if path.suffix.lower() not in ("", ".csv", ".txt"):
-            raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to a .csv file")
-        if path.is_dir():
-            raise UsageError(f"{path}: is a directory; name a file in it")
-        if not path.parent.is_dir():
-            raise UsageError(f"{path}: the directory {path.parent} does not exist; make it first")
-        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            raise UsageError(f"{path}: cannot be written: permission denied")
+def _check_encoding(encoding: str) -> None:
+    """Lines are found before they are decoded: every encoding will do whose line feed is the byte 10."""
+    try:
+        one_byte = "\n".encode(encoding) == b"\n"
+    except LookupError:
+        raise UsageError(f"unknown encoding {encoding!r}; common ones are utf-8, cp1252 and latin-1") from None
+    if not one_byte:
+        raise UsageError(f"encoding {encoding!r} is not supported; save the file as UTF-8")
 
 
-def _shown(source: str) -> str:
-    return "standard input" if source == STREAM else source
+def _check_target(source: str, target: str) -> None:
+    if target == STREAM:
+        return
+    path = Path(target)
+    if source != STREAM and path.resolve() == Path(source).resolve():
+        raise UsageError(f"{path}: is both input and output; name another output")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory; name a file in it")
+    if path.suffix.lower() not in ("", ".csv", ".txt"):
+        raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to a .csv file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the directory {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise UsageError(f"{path}: cannot be written: permission denied")
+
+
+def _shown(name: str, stream: str = "input") -> str:
+    return f"standard {stream}" if name == STREAM else name
 
 
 def _versions() -> dict[str, str]:

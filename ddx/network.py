@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.errors import UsageError, nearest
-from ddx.inference import Network, Posterior, mix, posterior
+from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.inference.recursion import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
@@ -87,7 +87,10 @@ class LayeredNetwork:
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
         )
-        solved = posterior(network, parts.finding, evidence.context[parts.case])
+        try:
+            solved = posterior(network, parts.finding, evidence.context[parts.case])
+        except EvidenceTooLarge as error:
+            raise error.of_row(int(parts.case[error.row])) from None
         return mix(solved, parts.case, parts.log_weight)[0]
 
     def parts(self, evidence: Evidence) -> Parts:
@@ -111,19 +114,17 @@ class LayeredNetwork:
         return case, a, s, log_weight - (peak + np.log(total))[case]
 
     def _log_context(self, observed: Floats, prior: Floats) -> Floats:
-        """Log P(observed context | stratum) (M,)."""
-        log_p = np.zeros(len(observed))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for j, parent in enumerate(self.requires):
+        """Log P(observed context | stratum) (M,): a risk factor together with those that require it."""
+        total = np.zeros(len(observed))
+        own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, 1.0))
+        with np.errstate(divide="ignore"):
+            for j in np.flatnonzero(self.requires < 0):
+                children = np.flatnonzero(self.requires == j)
+                present = prior[:, j] * own[:, children].prod(axis=1)
+                absent = np.where((observed[:, children] == 1.0).any(axis=1), 0.0, 1.0 - prior[:, j])
                 x = observed[:, j]
-                own = np.where(x == 1.0, prior[:, j], np.where(x == 0.0, 1.0 - prior[:, j], 1.0))
-                if parent >= 0:
-                    # Present implies the parent, whose own term counts; absent says something about an unknown parent only.
-                    p = observed[:, parent]
-                    unknown = np.where(x == 1.0, prior[:, parent] * own, 1.0 - prior[:, parent] * (1.0 - own))
-                    own = np.where(np.isnan(x), 1.0, np.where(np.isnan(p), unknown, np.where(p == 1.0, own, 1.0)))
-                log_p += np.log(own)
-        return log_p
+                total += np.log(np.where(x == 1.0, present, np.where(x == 0.0, absent, present + absent)))
+        return total
 
     def _level_parts(self, evidence: Evidence, case: Ints) -> tuple[Ints, Floats, Floats, Ints]:
         """Split statements about graded findings into parts that are products over the finding columns.

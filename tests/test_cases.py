@@ -520,7 +520,7 @@ REFUSED = {
     ),
     "two_sexes": (
         {"sex": "f", "context": "sex_male"},
-        [("context", "sex_male", "contradiction", "two different sexes")],
+        [("context", "sex_male", "contradiction", "two different sexes; keep one")],
     ),
     "present_and_absent": (
         {"present": "tremor", "absent": "tremor"},

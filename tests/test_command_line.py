@@ -19,6 +19,7 @@ import typer
 
 import ddx
 from ddx.cli import app
+from ddx.cli.show import SHOWN_CASES
 
 READING = "1/yes/true/present, 0/no/false/absent, a number from 0 to 1, or empty"
 CAUSES = ["stroke", "neuropathy", "myopathy", "low_sugar", "anaemia"]
@@ -53,6 +54,28 @@ def run(*arguments: object, cwd: Path, stdin: bytes = b"") -> subprocess.Complet
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return done
+
+
+MANY = """
+import json, sys
+from ddx.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["ddx", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        print(f"exit {end.code or 0}", end=chr(0))
+"""
+
+
+def run_many(commands: list[list[str]], cwd: Path) -> list[tuple[int, str]]:
+    """Exit code and standard output of several commands, which say nothing on standard error, in one process."""
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, json.dumps(commands)], cwd=cwd, capture_output=True, timeout=120, check=True
+    )
+    assert done.stderr == b""
+    answers = [re.fullmatch(r"(.*)exit (\d+)", part, re.DOTALL) for part in text(done.stdout).split("\0")[:-1]]
+    return [(int(answer[2]), answer[1]) for answer in answers]
 
 
 def text(stream: bytes) -> str:
@@ -224,12 +247,11 @@ def test_many_blocks_come_out_in_order_and_the_table_is_cut(tmp_path, tiny_folde
         "4001,c7,case_id,c7,duplicate_case_id,case_id 'c7' stands in an earlier row; give every case its own"
     ]
     shown = text(done.stdout).splitlines()
-    assert (len(shown), shown[-1]) == (52, "and 4449 more cases in out.csv")
+    assert (len(shown), shown[-1]) == (SHOWN_CASES + 2, f"and {n - 1 - SHOWN_CASES} more cases in out.csv")
 
 
 # What is refused: exit code 2, one text, nothing written.
 
-KB = "<kb>"
 UTF8 = "save the file as UTF-8, or name its encoding, such as --encoding cp1252"
 # name -> (content of cases.csv or None, arguments, standard error)
 REFUSED = {
@@ -300,24 +322,62 @@ REFUSED = {
     ),
     "unknown_finding": (None, ["diagnose", "--present", "tremr"], "present: unknown finding 'tremr'; nearest: tremor"),
     "pair_without_a_number": (None, ["diagnose", "--uncertain", "tremor"], "--uncertain: got 'tremor', expected NAME=NUMBER"),
-    "nothing_of_this_name": (None, ["kb", "show", "tremr"], "nothing is called 'tremr' in tiny; nearest: tremor"),
+    "nothing_of_this_name": (None, ["kb", "show", "tremr"], "nothing is called 'tremr' in tiny; nearest: tremor, leak:tremor"),
 }
 
 
+# One process for all of them, each in a folder of its own, with its own standard output and standard error.
+EACH = """
+import json, os, sys, traceback
+from ddx.cli import main
+for folder, arguments in json.loads(sys.argv[1]):
+    os.chdir(folder)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"../{name}", os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["ddx", *arguments]
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open("../code", "w") as file:
+        file.write(str(code))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory, tiny_folder) -> Path:
+    """A folder for every name, with the folder "work" of the command and its exit code and answers beside it."""
+    root = tmp_path_factory.mktemp("refused")
+    commands = []
+    for name, (content, arguments, _) in REFUSED.items():
+        work = root / name / "work"
+        work.mkdir(parents=True)
+        if content is not None:
+            (work / "cases.csv").write_bytes(content)
+        commands.append([str(work), [*arguments, "--kb", str(tiny_folder)]])
+    subprocess.run([sys.executable, "-c", EACH, json.dumps(commands)], timeout=120, check=True)
+    return root
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_leaves_nothing_behind(name, tmp_path, tiny_folder):
-    content, arguments, expected = REFUSED[name]
-    if content is not None:
-        (tmp_path / "cases.csv").write_bytes(content)
-    before = files(tmp_path)
-    done = run(*arguments, "--kb", tiny_folder, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, b"")
+def test_what_is_refused_leaves_nothing_behind(name, refused):
+    content, _, expected = REFUSED[name]
+    folder = refused / name
+    code, output, errors = ((folder / part).read_text(encoding="utf-8") for part in ("code", "stdout", "stderr"))
+    assert "Traceback" not in errors, errors
+    assert (code, output) == ("2", "")
     if isinstance(expected, str):
-        assert text(done.stderr) == f"ddx: {expected}\n"
+        assert errors == f"ddx: {expected}\n"
     else:
-        assert expected.search(text(done.stderr))
-    assert files(tmp_path) == before
-    assert content is None or (tmp_path / "cases.csv").read_bytes() == content
+        assert expected.search(errors)
+    assert files(folder / "work") == ({"cases.csv"} if content is not None else set())
+    assert content is None or (folder / "work" / "cases.csv").read_bytes() == content
 
 
 def test_metadata_that_cannot_be_written_leave_nothing_behind(tmp_path, tiny_folder):
@@ -525,12 +585,11 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_kb_show(name, tmp_path, tiny_folder):
-    done = run("kb", "show", name, "--kb", tiny_folder, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
-    shown = text(done.stdout)
-    assert [part for part in SHOWN[name] if part not in shown] == []
+def test_kb_show_names_the_item_its_parameters_and_their_studies(tmp_path, tiny_folder):
+    answers = run_many([["kb", "show", name, "--kb", str(tiny_folder)] for name in SHOWN], tmp_path)
+    assert [code for code, _ in answers] == [0] * len(SHOWN)
+    missing = {name: [p for p in SHOWN[name] if p not in shown] for name, (_, shown) in zip(SHOWN, answers, strict=True)}
+    assert missing == {name: [] for name in SHOWN}
 
 
 def test_kb_coverage(tmp_path, tiny_folder):
@@ -562,13 +621,17 @@ def _commands(command, path=()):
 COMMANDS = dict(_commands(typer.main.get_command(app)))
 
 
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "ddx")
-def test_help_of_every_command_names_its_options(path, tmp_path):
-    done = run(*path, "--help", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
-    shown = text(done.stdout)
-    command = COMMANDS[path]
-    options = [option for p in command.params for option in p.opts if option.startswith("-")]
-    assert [o for o in options if o not in shown] == []
-    assert [p.name for p in command.params if p.param_type_name == "option" and not p.help and p.name != "help"] == []
-    assert [name for name in getattr(command, "commands", {}) if name not in shown] == []
+def test_help_of_every_command_names_its_options_and_commands(tmp_path):
+    answers = run_many([[*path, "--help"] for path in COMMANDS], tmp_path)
+    assert set(COMMANDS) >= {(), ("score",), ("diagnose",), ("kb",), ("kb", "check"), ("kb", "show"), ("kb", "coverage")}
+    for (path, command), (code, shown) in zip(COMMANDS.items(), answers, strict=True):
+        options = [option for p in command.params for option in p.opts if option.startswith("-")]
+        names = [*options, *getattr(command, "commands", {})]
+        assert (path, code, [n for n in names if n not in shown]) == (path, 0, [])
+
+
+def test_every_option_and_command_has_a_help_text():
+    for path, command in COMMANDS.items():
+        assert command.help, path
+        silent = [p.name for p in command.params if p.param_type_name == "option" and not p.help and p.name != "help"]
+        assert (path, silent) == (path, [])

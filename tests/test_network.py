@@ -21,6 +21,7 @@ from networks import (
 import ddx
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
+from ddx.inference import EvidenceTooLarge
 from ddx.knowledge.graded import MIN_NONE, continuation, distribution
 from ddx.network import build_network, without_findings
 
@@ -376,6 +377,16 @@ def test_an_unknown_setting_names_the_known_ones():
     message = "unknown setting 'clinics'; nearest: clinic; known: general, clinic, balanced"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         build_network(small_knowledge(), "clinics")
+
+
+def test_a_case_too_large_is_named_by_its_own_row(limb):
+    """Unknown age and sex split a case into strata; the error counts cases all the same."""
+    net = build_network(limb, "general")
+    levels = {level for group in net.graded.values() for level in group}
+    large = dict.fromkeys([f for f in net.findings if f not in levels][:60], 1)
+    with pytest.raises(EvidenceTooLarge, match=r"^case 2: 60 present or uncertain findings need ") as error:
+        net.posterior(layered_evidence(net, [{}, {"fever": 1}, large]))
+    assert error.value.row == 2
 
 
 # --- odds and ends ------------------------------------------------------------------------------------------------------------

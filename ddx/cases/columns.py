@@ -12,7 +12,7 @@ CASE_ID = "case_id"
 LISTS = ("present", "absent", "context")
 # Columns that describe a case without being evidence; they are read over.
 ANNOTATIONS = ("final_diagnosis", "citation", "url", "note")
-_SPECIAL = (CASE_ID, "age", "sex", *LISTS, *ANNOTATIONS)
+SPECIAL = (CASE_ID, "age", "sex", *LISTS, *ANNOTATIONS)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool = False) -
 def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
     if name in ANNOTATIONS:
         return Column(name, "annotation", name)
-    if name in _SPECIAL:
+    if name in SPECIAL:
         return Column(name, name, name)
     kind, id_ = kb.names.get(name, ("", ""))
     if kind == "context":
@@ -68,5 +68,5 @@ def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
     if kind == "cause":
         raise UsageError(f"column {name!r} is a cause, and causes are what is scored; take it out")
     known = [n for n, (k, _) in kb.names.items() if k != "cause"]
-    hint = nearest(name, [*_SPECIAL, *known])
+    hint = nearest(name, [*SPECIAL, *known])
     raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or use --lenient to read over it")

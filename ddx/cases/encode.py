@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.cases import values
-from ddx.cases.columns import CASE_ID, Column
+from ddx.cases.columns import CASE_ID, SPECIAL, Column
 from ddx.cases.rejects import Reject
 from ddx.cases.statements import Statements
 from ddx.cases.values import BadCell
@@ -69,7 +69,7 @@ def encode(
 
 def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject]:
     """A reject for every column that a lenient reading passes over."""
-    known = [n for n, (kind, _) in kb.names.items() if kind != "cause"]
+    known = [*SPECIAL, *(n for n, (kind, _) in kb.names.items() if kind != "cause")]
     return [
         Reject(1, "", c.name, "", "unknown_column", f"unknown column {c.name!r}{nearest(c.name, known)}; read over")
         for c in columns
@@ -196,7 +196,8 @@ def _apply(
     """Convert every distinct cell once, report the bad ones, and put the values that say something."""
     known: dict[Hashable, Any] = {}
     rows, said = [], []
-    for row, cell in enumerate(content):
+    for row, given in enumerate(content):
+        cell = given if isinstance(given, Hashable) else str(given)
         if cell not in known:
             try:
                 known[cell] = convert(cell)
@@ -205,7 +206,7 @@ def _apply(
         value = known[cell]
         if isinstance(value, BadCell):
             statements.reject(row, column, cell, value.error, str(value))
-        elif value == value and value != -1:
+        elif value is not None and value == value:
             rows.append(row)
             said.append(value)
     if rows:

@@ -33,6 +33,8 @@ class Statements:
         self.sex = np.full(n, -1, dtype=np.intp)
         self.rejects: list[Reject] = []
         self.rejected = np.zeros(n, dtype=np.bool_)
+        # Cells that were contradicted: nothing can be said about them any more.
+        self._void: set[tuple[str, int]] = set()
         self._finding_column = {f: i for i, f in enumerate(kb.findings)}
         self._context_column = {c.id: i for i, c in enumerate(kb.risk_factors)}
         self._sex_column = {s.id: i for i, s in enumerate(kb.sexes)}
@@ -58,7 +60,7 @@ class Statements:
             return
         for row, value in zip(rows, values, strict=True):
             if context in self._sex_column and value == 1.0:
-                self.put_sex([row], [self._sex_column[context]], column)
+                self.put_sex([row], [context], column)
             else:
                 self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
 
@@ -66,14 +68,18 @@ class Statements:
         """Ages in years."""
         self.age[np.asarray(rows, dtype=np.intp)] = values
 
-    def put_sex(self, rows: Sequence[int], values: Sequence[int], column: str) -> None:
-        """Indices of the sexes."""
+    def put_sex(self, rows: Sequence[int], values: Sequence[str], column: str) -> None:
+        """Ids of the sexes."""
         for row, value in zip(rows, values, strict=True):
-            if self.sex[row] >= 0 and self.sex[row] != value:
-                self.reject(row, column, self.kb.sexes[value].id, "contradiction", "two different sexes")
+            index = self._sex_column[value]
+            if ("sex", row) in self._void:
+                continue
+            if self.sex[row] >= 0 and self.sex[row] != index:
+                self.reject(row, column, value, "contradiction", "two different sexes; keep one")
                 self.sex[row] = -1
-            elif value >= 0:
-                self.sex[row] = value
+                self._void.add(("sex", row))
+            else:
+                self.sex[row] = index
 
     def put_measurement(self, measurement: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
         """Turn measurements into findings; call it when age and sex are known."""
@@ -81,28 +87,29 @@ class Statements:
         x = np.asarray(values, dtype=np.float64)
         sex = self.sex[np.asarray(rows, dtype=np.intp)]
         for finding in dict.fromkeys(rule.finding for rule in definition.thresholds):
+            answers = np.full((len(self.kb.sexes), len(x)), np.nan)
+            for of, index in self._sex_column.items():
+                rules = [r for r in definition.thresholds if r.finding == finding and r.sex in ("", of)]
+                if rules:
+                    hits = [x < r.below if r.below is not None else x >= float(r.at_least or 0.0) for r in rules]
+                    answers[index] = np.any(hits, axis=0)
             # Unknown sex: an answer only where the limits of both sexes agree.
-            some, every, applies = np.zeros((3, len(x)), dtype=np.bool_)
-            every[:] = True
-            for rule in definition.thresholds:
-                if rule.finding == finding:
-                    fits = (sex < 0) | (sex == self._sex_column[rule.sex]) if rule.sex else np.ones(len(x), dtype=np.bool_)
-                    hit = x < rule.below if rule.below is not None else x >= float(rule.at_least or 0.0)
-                    some |= fits & hit
-                    every &= ~fits | hit
-                    applies |= fits
-            sure = np.flatnonzero(applies & (some == every))
-            self.put_finding(finding, [rows[int(i)] for i in sure], some[sure].astype(np.float64).tolist(), column)
+            agreed = np.where((answers == answers[0]).all(axis=0), answers[0], np.nan)
+            answer = np.where(sex < 0, agreed, np.take_along_axis(answers, np.maximum(sex, 0)[None], axis=0)[0])
+            sure = np.flatnonzero(~np.isnan(answer))
+            self.put_finding(finding, [rows[int(i)] for i in sure], answer[sure].tolist(), column)
 
     def _put(self, table: Floats, index: int, rows: Sequence[int], name: str, values: Sequence[float], column: str) -> None:
-        at = np.asarray(rows, dtype=np.intp)
-        new = np.asarray(values, dtype=np.float64)
+        usable = [(name, row) not in self._void for row in rows]
+        at = np.asarray(rows, dtype=np.intp)[usable]
+        new = np.asarray(values, dtype=np.float64)[usable]
         old = table[at, index]
         clash = ~np.isnan(old) & ~np.isnan(new) & (old != new)
         for i in np.flatnonzero(clash):
             kinds = sorted((float(old[i]), float(new[i])))
             what = "both present and absent" if kinds == [0.0, 1.0] else f"both {kinds[0]:g} and {kinds[1]:g}"
             self.reject(int(at[i]), column, name, "contradiction", f"{name} is {what}; keep one statement")
+            self._void.add((name, int(at[i])))
         table[at, index] = np.where(clash, np.nan, np.where(np.isnan(new), old, new))
 
     def evidence(self) -> Evidence:

@@ -10,7 +10,7 @@ from ddx.knowledge.schema import AGE_MAX
 UNKNOWN = frozenset({"", "na", "n/a", "nan", "unknown"})
 PRESENT = frozenset({"1", "yes", "true", "present"})
 ABSENT = frozenset({"0", "no", "false", "absent"})
-_SEX = {"female": 0, "f": 0, "male": 1, "m": 1}
+_SEX = {"female": "sex_female", "f": "sex_female", "male": "sex_male", "m": "sex_male"}
 
 NAN = math.nan
 
@@ -61,10 +61,10 @@ def age(cell: Hashable) -> float:
     return value
 
 
-def sex(cell: Hashable) -> int:
-    """0 female, 1 male, -1 unknown."""
+def sex(cell: Hashable) -> str | None:
+    """Id of the sex, None when unknown."""
     if is_unknown(cell):
-        return -1
+        return None
     word = str(cell).strip().lower().removeprefix("sex_")
     if word not in _SEX:
         raise BadCell("not_a_value", f"got {str(cell).strip()!r}, expected female, male, or empty")
@@ -83,10 +83,11 @@ def measured(cell: Hashable, unit: str, plausible: tuple[float, float]) -> float
 
 
 def _number(text: str, expected: str) -> float:
+    # float() takes underscores, as in Python source; in a table they are a slip.
     try:
-        value = float(text)
+        value = NAN if "_" in text else float(text)
     except ValueError:
-        raise BadCell("not_a_value", f"got {text!r}, expected {expected}") from None
+        value = NAN
     if not math.isfinite(value):
         raise BadCell("not_a_value", f"got {text!r}, expected {expected}")
     return value

@@ -33,13 +33,14 @@ def main() -> None:
         app()
     except DdxError as error:
         message = str(error)
-    except BrokenPipeError:
-        # Nobody reads on; what is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        message = "standard output was closed before everything was written"
     except OSError as error:
         message = f"{error.filename or 'input or output'}: {error.strerror}"
     print(f"ddx: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads on; what is still buffered must not complain again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(2)
 
 

@@ -44,7 +44,7 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
         )
         for rule in m.thresholds:
             limit = f"below {rule.below:g}" if rule.below is not None else f"at least {rule.at_least:g}"
-            out.print(f"{rule.finding}: {limit}{' for ' + rule.sex if rule.sex else ''}", highlight=False)
+            out.print(f"{rule.finding}: {limit}{' for ' + rule.sex.removeprefix('sex_') if rule.sex else ''}")
         return
     if kind == "cause":
         cause = kb.causes[id_]
@@ -92,7 +92,7 @@ def show_coverage(kb: KnowledgeBase) -> None:
     out.print()
     out.print(_coverage_table("cause", dict(sorted(by_cause.items(), key=lambda item: _share(item[1])))))
     rows = Counter(s.source == EXPERT for s in kb.studies.values())
-    out.print(f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {rows[True]} expert estimates.", highlight=False)
+    out.print(f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {rows[True]} expert estimates.")
     out.print("An expert estimate is a number that nobody published; it has a wide interval and gives way to the first study.")
 
 
@@ -116,7 +116,7 @@ def _share(count: Counter[bool]) -> float:
 def _fields(out: Console, fields: dict[str, str]) -> None:
     for name, value in fields.items():
         if value:
-            out.print(f"{name:<12}{value}", highlight=False, markup=False)
+            out.print(f"{name:<12}{value}")
     out.print()
 
 
@@ -132,8 +132,8 @@ def _parameters(out: Console, kb: KnowledgeBase, id_: str) -> None:
 
 
 def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
-    out.print(f"{parameter.id} = {parameter.value:.4g}, {_distribution(parameter)}", highlight=False)
-    out.print("pooled from:" if len(parameter.studies) > 1 else "from:", highlight=False)
+    out.print(f"{parameter.id} = {parameter.value:.4g}, {_distribution(parameter)}")
+    out.print("pooled from:" if len(parameter.studies) > 1 else "from:")
     for study in (kb.studies[s] for s in parameter.studies):
         source = kb.sources[study.source]
         counts = (
@@ -152,12 +152,10 @@ def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
                 ],
             )
         )
-        out.print(
-            f"  {study.id}: {study.quantity} {study.value:g}{counts}{interval}, {study.quality}", highlight=False, markup=False
-        )
+        out.print(f"  {study.id}: {study.quantity} {study.value:g}{counts}{interval}, {study.quality}")
         for line in (study.population, source.citation, where, study.note):
             if line:
-                out.print(f"      {line}", highlight=False, markup=False, soft_wrap=True)
+                out.print(f"      {line}", soft_wrap=True)
 
 
 def _distribution(parameter: Parameter) -> str:

@@ -25,7 +25,9 @@ WIDTH = 120
 
 def console() -> Console:
     """Standard output; a fixed width where it is no terminal, so that a file reads the same everywhere."""
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    width = None if sys.stdout.isatty() else WIDTH
+    # Case ids and citations are text, not markup.
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 @contextlib.contextmanager
@@ -59,7 +61,7 @@ def leading_causes(path: str, scored: int) -> None:
     out = console()
     out.print(table)
     if scored > SHOWN_CASES:
-        out.print(f"and {scored - SHOWN_CASES} more cases in {path}", highlight=False)
+        out.print(f"and {scored - SHOWN_CASES} more cases in {path}")
 
 
 def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> None:
@@ -81,7 +83,7 @@ def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> No
         f"\nnone of these {_p(diagnosis.none_of_these)}, log evidence {round(diagnosis.log_evidence, 2) + 0.0:.2f}",
         highlight=False,
     )
-    out.print(f"{kb.name} {kb.version}, setting {diagnosis.model.setting}. {kb.intended_use}", highlight=False)
+    out.print(f"{kb.name} {kb.version}, setting {diagnosis.model.setting}. {kb.intended_use}")
 
 
 def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:

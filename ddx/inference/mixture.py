@@ -34,7 +34,7 @@ def mix(parts: Posterior, case: Ints, log_weight: Floats) -> tuple[Posterior, Fl
     def average(values: Floats) -> Floats:
         # An impossible part has weight 0 and nan values: it must not spoil its case. An impossible case stays nan.
         share = weight.reshape(-1, *(1,) * (values.ndim - 1))
-        return np.asarray(np.add.reduceat(np.where(share == 0.0, 0.0, share * values), first))
+        return np.minimum(np.add.reduceat(np.where(share == 0.0, 0.0, share * values), first), 1.0)
 
     mixed = Posterior(average(parts.marginal), average(parts.none), log_evidence, average(parts.context))
     return mixed, weight

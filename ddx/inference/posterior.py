@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.plan import Plan, Step, plan
-from ddx.inference.recursion import Chunk, solve
+from ddx.inference.recursion import Chunk, Marginals, solve
 
 # Doubles in the stored states of one chunk: 2 MiB, the second-level cache of current processors.
 _CHUNK_DOUBLES = 1 << 18
@@ -23,11 +23,15 @@ class EvidenceTooLarge(ValueError):
     """A case needs more memory than the budget; ``row`` is its index and ``gib`` what it would take."""
 
     def __init__(self, row: int, n_findings: int, gib: float, budget: float) -> None:
-        self.row, self.gib = row, gib
+        self.row, self.n_findings, self.gib, self.budget = row, n_findings, gib, budget
         super().__init__(
             f"case {row}: {n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB; "
             "leave out findings, say more about the context, or raise memory_gib"
         )
+
+    def of_row(self, row: int) -> EvidenceTooLarge:
+        """The same error about another row, for callers whose rows are parts of cases."""
+        return EvidenceTooLarge(row, self.n_findings, self.gib, self.budget)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +84,9 @@ def posterior(network: Network, evidence: ArrayLike, context: ArrayLike | None =
     -----
     D'Ambrosio (1994), Symbolic probabilistic inference in large BN2O networks; Takikawa and D'Ambrosio (1999),
     Multiplicative factorization of noisy-max. The cost of a case grows as 2**m with its m present or uncertain
-    findings; absent and unobserved findings are free.
+    findings; absent and unobserved findings are free. Evidence of which no explanation reaches 1e-308 of what
+    the absent findings alone would make is computed in the longest floats of the machine; where those are no longer than
+    float64 (ARM, Windows), it comes out as impossible.
     """
     findings = _evidence(evidence, network)
     observed = _context(context, network, len(findings))
@@ -95,16 +101,24 @@ def posterior(network: Network, evidence: ArrayLike, context: ArrayLike | None =
     cases = _Cases(network, findings, observed)
     for rows, steps in cases.chunks(memory_gib):
         chunk = cases.chunk(rows)
-        solved = solve(chunk, steps)
-        result.marginal[rows] = solved.cause.T
-        result.none[rows] = solved.none
-        result.log_evidence[rows] = solved.log_evidence + cases.log_absent_leak[rows]
-        for variable, marginal in solved.context.items():
-            result.context[rows, variable] = marginal
-    impossible = result.impossible
+        _put(result, rows, solve(chunk, steps))
+        # Not impossible for certain: the only explanation may lie below the smallest float64.
+        vanished = result.impossible[rows]
+        if vanished.any():
+            _put(result, rows[vanished], solve(chunk.widened(vanished), steps))
+    result.log_evidence[:] += cases.log_absent_leak
     for array in (result.marginal, result.none, result.context):
-        array[impossible] = np.nan
+        array[result.impossible] = np.nan
     return result
+
+
+def _put(result: Posterior, rows: Ints, solved: Marginals) -> None:
+    # Rounding can exceed 1 by an ulp.
+    result.marginal[rows] = np.minimum(solved.cause.T, 1.0)
+    result.none[rows] = np.minimum(solved.none, 1.0)
+    result.log_evidence[rows] = solved.log_evidence
+    for variable, marginal in solved.context.items():
+        result.context[rows, variable] = np.minimum(marginal, 1.0)
 
 
 class _Cases:
@@ -116,7 +130,7 @@ class _Cases:
         self.n_bits = self.bits.sum(axis=1)
         absent = (findings == 0.0).astype(np.float64)
         self.log_absent_leak = _log_escape(absent, network.leak[..., None])[:, 0]
-        self.escape = np.exp(_log_escape(absent, network.link))
+        self.log_escape = _log_escape(absent, network.link)
         n_cases, n_context = observed.shape
         with np.errstate(divide="ignore"):
             log_odds = np.log(network.prior) - np.log1p(-network.prior)
@@ -155,7 +169,7 @@ class _Cases:
                 gib = chosen.doubles * 8 / 2**30
                 if gib > memory_gib:
                     raise EvidenceTooLarge(int(part.min()), int(self.n_bits[part[0]]), gib, memory_gib)
-                size = max(1, _CHUNK_DOUBLES // chosen.doubles)
+                size = max(1, _CHUNK_DOUBLES // max(1, chosen.doubles))
                 work.extend((part[i : i + size], chosen.steps) for i in range(0, len(part), size))
         yield from work
 
@@ -194,7 +208,7 @@ class _Cases:
         effect = self.context_log_odds
         return Chunk(
             log_odds=np.ascontiguousarray(self.log_odds[rows].T),
-            escape=np.ascontiguousarray(self.escape[rows].T),
+            log_escape=np.ascontiguousarray(self.log_escape[rows].T),
             link=np.ascontiguousarray(link.transpose(2, 1, 0)),
             leak=np.ascontiguousarray(leak.T),
             likelihood=np.stack([1.0 - value, value]),
@@ -260,7 +274,11 @@ def _given_observed_children(prior: Floats, observed: Floats, requires: tuple[in
         if parent >= 0:
             rows = (observed[:, child] == 0.0) & np.isnan(observed[:, parent])
             present = updated[rows, parent] * (1.0 - prior[rows, child])
-            updated[rows, parent] = present / (present + 1.0 - updated[rows, parent])
+            total = present + 1.0 - updated[rows, parent]
+            if (total == 0.0).any():
+                row = int(np.flatnonzero(rows)[total == 0.0][0])
+                raise ValueError(f"context[{row}]: variable {child} is absent, which has probability zero")
+            updated[rows, parent] = present / total
     return updated
 
 

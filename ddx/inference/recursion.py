@@ -20,8 +20,10 @@ Shapes: n cases of a chunk, m present or uncertain findings, K causes, C context
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddx.inference.network import Floats
 from ddx.inference.plan import Step
@@ -32,13 +34,31 @@ class Chunk:
     """What the recursion needs of n cases that share a plan."""
 
     log_odds: Floats  # (K, n) prior log odds, observed context included
-    escape: Floats  # (K, n) P(no observed-absent finding is caused | cause)
+    log_escape: Floats  # (K, n) log P(no observed-absent finding is caused | cause)
     link: Floats  # (K, m, n)
     leak: Floats  # (m, n)
     likelihood: Floats  # (2, m, n) of the finding being absent, present
     context_log_odds: Floats  # (K, C, n or 1)
     context_prior: Floats  # (C, n)
     requires: tuple[int, ...]  # C
+
+    def widened(self, cases: NDArray[np.bool_]) -> Chunk:
+        """Some cases, in the longest floats of this machine (on x86 their exponents are sixteen times as large)."""
+
+        def wide(array: Floats) -> Floats:
+            chosen: Any = array[..., cases] if array.shape[-1] == len(cases) else array
+            return np.asarray(chosen, dtype=np.longdouble)  # type: ignore[return-value]
+
+        return Chunk(
+            wide(self.log_odds),
+            wide(self.log_escape),
+            wide(self.link),
+            wide(self.leak),
+            wide(self.likelihood),
+            wide(self.context_log_odds),
+            wide(self.context_prior),
+            self.requires,
+        )
 
     @property
     def n_context(self) -> int:
@@ -80,11 +100,11 @@ def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
 
     A case whose evidence is impossible gets log_evidence -inf and nan everywhere else.
     """
-    n_causes, n = chunk.escape.shape
-    state = np.ones(n)
+    n_causes, n = chunk.log_escape.shape
+    state = np.ones(n, dtype=chunk.leak.dtype)
     # The part of the state in which every cause so far is absent; the bits are axes of length 1 in it.
-    bare = np.ones(n)
-    log_scale = np.zeros(n)
+    bare = np.ones_like(state)
+    log_scale = np.zeros_like(state)
     before: list[Floats] = []
     terms: list[_Cause | Floats] = []
     for step in steps:
@@ -111,7 +131,10 @@ def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
             total[total == 0.0] = 1.0
             state, bare = state / total, bare / total
             log_scale += np.log(total)
-            terms.append(1.0 / total if exit_weight is None else exit_weight / total)
+            with np.errstate(over="ignore"):
+                back = 1.0 / total if exit_weight is None else exit_weight / total
+            # Where this is cut off, the state is zero.
+            terms.append(np.minimum(back, np.finfo(back.dtype).max))
 
     # Everything is summed out: the state is the probability of the evidence, relative to the scale.
     possible = state > 0.0
@@ -148,7 +171,7 @@ class _Cause:
 
     @classmethod
     def of(cls, chunk: Chunk, step: Step) -> _Cause:
-        k, n = step.index, chunk.escape.shape[1]
+        k, n = step.index, chunk.log_escape.shape[1]
         log_odds = chunk.log_odds[k].reshape((1,) * len(step.hand) + (n,))
         links = []
         for axis, variable in enumerate(step.hand):
@@ -160,14 +183,17 @@ class _Cause:
                 effect = chunk.context_log_odds[k, variable]
                 effect = np.stack([np.zeros_like(effect), effect])
                 log_odds = log_odds + _on_axis(effect, axis, len(step.hand))
-        prior, no_prior = expit(log_odds), expit(-log_odds)
-        joint = prior * chunk.escape[k]
-        total = no_prior + joint
-        largest = total.reshape(-1, n).max(axis=0)
-        safe = np.where(total > 0.0, total, 1.0)
-        unit = np.where(largest > 0.0, largest, 1.0)
-        weight = total / unit if total.size > n or not largest.all() else None
-        return cls(no_prior / safe, joint / safe, weight, no_prior / unit, np.log(unit), links)
+        # Logarithms: the absent findings can make a cause improbable beyond the range of a double.
+        log_absent = -np.logaddexp(0.0, log_odds)
+        log_present = chunk.log_escape[k] - np.logaddexp(0.0, -log_odds)
+        log_total = np.logaddexp(log_absent, log_present)
+        largest = log_total.reshape(-1, n).max(axis=0)
+        impossible = np.isneginf(largest)
+        unit = np.where(impossible, 0.0, largest)
+        safe = np.where(np.isneginf(log_total), 0.0, log_total)
+        weight = np.exp(log_total - unit) if log_total.size > n or impossible.any() else None
+        absent, present = np.exp(log_absent - safe), np.exp(log_present - safe)
+        return cls(absent, present, weight, np.exp(log_absent - unit), unit, links)
 
     def forward(self, state: Floats) -> Floats:
         if self.links:

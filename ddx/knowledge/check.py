@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from ddx.errors import Problem, nearest
 from ddx.knowledge.graded import MAX_TOTAL, continuation
-from ddx.knowledge.schema import EXPERT, KnowledgeBase, Parameter
+from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter
 
 MIN_LINKS = 5
 _CODES = {
@@ -44,6 +44,10 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
     for file, items in tables:
         for item in items.values():
             for column, name in [("id", item.id), *(("aliases", a) for a in item.aliases)]:
+                if name in RESERVED:
+                    yield Problem(
+                        file, item.line, column, f"got {name!r}, which is a column of every table of cases or posteriors"
+                    )
                 if name in owner:
                     yield Problem(file, item.line, column, f"got {name!r}, which {owner[name]} has too")
                 owner[name] = f"{file}:{item.line}"
@@ -70,7 +74,8 @@ def _causes(kb: KnowledgeBase) -> Iterator[Problem]:
                 "causes.csv",
                 cause.line,
                 "window_days",
-                f"got {got} for a {cause.course} cause; acute causes have one, chronic ones none",
+                f"got {got} for {'an' if cause.course == 'acute' else 'a'} {cause.course} cause; "
+                "acute causes have one, chronic ones none",
             )
         elif cause.window_days is not None and cause.window_days <= 0.0:
             yield Problem("causes.csv", cause.line, "window_days", f"got {cause.window_days:g}, expected days above 0")
@@ -142,11 +147,22 @@ def _context(kb: KnowledgeBase) -> Iterator[Problem]:
         edge = band.age_to
     if not kb.age_bands:
         yield Problem("context.csv", None, "kind", "no age bands")
+    elif edge <= AGE_MAX:
+        message = f"got {edge:g}, the last age band must end above {AGE_MAX:g}"
+        yield Problem("context.csv", kb.age_bands[-1].line, "age_to", message)
     if len(kb.sexes) != 2:
         yield Problem("context.csv", None, "kind", f"got {len(kb.sexes)} sexes, expected 2")
+    for sex in kb.sexes:
+        if sex.id not in SEXES:
+            yield Problem("context.csv", sex.line, "id", f"got the sex {sex.id!r}, expected {' and '.join(SEXES)}")
     for variable in (*kb.age_bands, *kb.sexes):
         if f"population:{variable.id}" not in kb.parameters:
             yield Problem("studies.csv", None, "quantity", f"no population_share for {variable.id}")
+    for variable in (*kb.age_bands, *kb.sexes):
+        if variable.requires:
+            yield Problem(
+                "context.csv", variable.line, "requires", f"got {variable.requires!r}; only a risk factor requires another"
+            )
     for factor in kb.risk_factors:
         needed = kb.context.get(factor.requires)
         if factor.requires and (needed is None or needed.kind != "risk_factor" or needed.requires):
@@ -269,7 +285,7 @@ def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
     used = {study.source for study in kb.studies.values()}
     for source in kb.sources.values():
         if source.id not in used:
-            yield Problem("sources.csv", None, "id", f"{source.id} is used by no study")
+            yield Problem("sources.csv", source.line, "id", f"{source.id} is used by no study")
 
 
 def _at(kb: KnowledgeBase, parameter: Parameter, column: str, message: str) -> Problem:

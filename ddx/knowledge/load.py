@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
     GENERAL,
+    SEXES,
     Cause,
     Context,
     Finding,
@@ -149,7 +150,7 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     causes = _items(folder / "causes.csv", _CAUSES, Cause, problems)
     findings = _items(folder / "findings.csv", _FINDINGS, _finding, problems)
     context = _items(folder / "context.csv", _CONTEXT, Context, problems)
-    sources = _items(folder / "sources.csv", _SOURCES, _source, problems)
+    sources = _items(folder / "sources.csv", _SOURCES, Source, problems)
     studies = _items(folder / "studies.csv", _STUDIES, Study, problems)
     if meta is None:
         return None, problems
@@ -191,10 +192,6 @@ def digest(folder: Path) -> str:
 def _finding(**cells: Any) -> Finding:
     cells["level"] = cells["level"] or 0
     return Finding(**cells)
-
-
-def _source(line: int, **cells: Any) -> Source:  # noqa: ARG001
-    return Source(**cells)
 
 
 def _items(path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem]) -> dict[str, Item]:
@@ -254,14 +251,20 @@ def _number_problems(study: Study) -> Iterable[tuple[str, str]]:
         yield "value", f"got {study.value:g}, expected a probability"
     elif study.value in (0.0, 1.0) and not n:
         yield "value", f"got {study.value:g} without a denominator: certainty needs a count, else a value inside (0, 1)"
+    ratio = study.quantity in ("odds_ratio", "relative_risk", "incidence")
     if (study.low is None) != (study.high is None):
         yield "low", "low and high come together"
+    elif study.low is not None and study.high is not None and (study.low < 0.0 or (study.high > 1.0 and not ratio)):
+        bound, limit = ("low", study.low) if study.low < 0.0 else ("high", study.high)
+        yield bound, f"got {limit:g}, expected {'0 or more' if ratio else 'a probability'}"
     elif study.low is not None and study.high is not None and not study.low <= study.value <= study.high:
         yield "low", f"got {study.low:g} to {study.high:g}, which does not hold the value {study.value:g}"
     elif study.low is not None and study.low == study.high:
         yield "low", "the interval has no width"
     if study.counts and n is None:
         yield "counts", f"got {study.counts!r} without a denominator"
+    if x is not None and n is None and study.quantity != "incidence":
+        yield "denominator", "got an empty cell beside a numerator"
     if study.counts == "reported" and x is None:
         yield "numerator", "got an empty cell, counts = reported needs one"
     if n is not None and n <= 0:
@@ -304,6 +307,9 @@ def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
             found.append(
                 Problem(path.name, None, "default_setting", f"got {meta['default_setting']!r}, allowed: {', '.join(known)}")
             )
+        for key, value in meta["settings"].items():
+            if not isinstance(value, str):
+                found.append(Problem(path.name, None, f"settings.{key}", f"got {value!r}, expected the population in words"))
     problems += found
     return None if found else meta
 
@@ -320,25 +326,52 @@ def _measurements(tables: dict[str, Any], findings: Mapping[str, Finding], probl
                 unit=table["unit"],
                 loinc=table["loinc"],
                 plausible=(float(table["plausible"][0]), float(table["plausible"][1])),
-                thresholds=tuple(Threshold(**rule) for rule in table["findings"]),
+                thresholds=tuple(
+                    Threshold(
+                        finding=rule["finding"],
+                        below=rule.get("below"),
+                        at_least=rule.get("at_least"),
+                        sex=f"sex_{rule['sex']}" if "sex" in rule else "",
+                    )
+                    for rule in table["findings"]
+                ),
             )
     return measurements
 
 
-def _measurement_problems(table: dict[str, Any], findings: Mapping[str, Finding]) -> Iterable[tuple[str, str]]:
+def _measurement_problems(table: Any, findings: Mapping[str, Finding]) -> Iterator[tuple[str, str]]:
     keys = ("label", "unit", "loinc", "plausible", "findings")
-    if set(table) != set(keys):
-        yield "", f"got keys {', '.join(sorted(table))}, expected {', '.join(keys)}"
+    if not isinstance(table, dict) or set(table) != set(keys):
+        got = f"keys {', '.join(sorted(table))}" if isinstance(table, dict) else repr(table)
+        yield "", f"got {got}, expected a table with {', '.join(keys)}"
         return
+    for key in ("label", "unit", "loinc"):
+        if not isinstance(table[key], str):
+            yield f".{key}", f"got {table[key]!r}, expected text"
     plausible = table["plausible"]
-    if len(plausible) != 2 or not plausible[0] < plausible[1]:
+    numbers = isinstance(plausible, list) and all(_is_number(limit) for limit in plausible)
+    if not numbers or len(plausible) != 2 or not plausible[0] < plausible[1]:
         yield ".plausible", f"got {plausible!r}, expected [low, high]"
         return
-    for i, rule in enumerate(table["findings"]):
-        limits = [rule[k] for k in ("below", "at_least") if k in rule]
-        if set(rule) - {"finding", "below", "at_least", "sex"} or len(limits) != 1 or "finding" not in rule:
-            yield f".findings[{i}]", f"got {rule!r}, expected a finding, below or at_least, and sex if it matters"
-        elif rule["finding"] not in findings:
-            yield f".findings[{i}]", f"unknown finding {rule['finding']!r}{nearest(rule['finding'], findings)}"
-        elif not plausible[0] <= limits[0] <= plausible[1]:
-            yield f".findings[{i}]", f"got the limit {limits[0]:g}, outside the plausible {plausible[0]:g} to {plausible[1]:g}"
+    rules = table["findings"] if isinstance(table["findings"], list) else [table["findings"]]
+    for i, rule in enumerate(rules):
+        for message in _threshold_problems(rule, plausible, findings):
+            yield f".findings[{i}]", message
+
+
+def _threshold_problems(rule: Any, plausible: list[float], findings: Mapping[str, Finding]) -> Iterator[str]:
+    known = {"finding", "below", "at_least", "sex"}
+    limits = [rule[k] for k in ("below", "at_least") if k in rule] if isinstance(rule, dict) else []
+    if len(limits) != 1 or set(rule) - known or "finding" not in rule or not _is_number(limits[0]):
+        yield f"got {rule!r}, expected a finding, below or at_least with a number, and sex if it matters"
+        return
+    if rule["finding"] not in findings:
+        yield f"unknown finding {rule['finding']!r}{nearest(str(rule['finding']), findings)}"
+    if not plausible[0] <= limits[0] <= plausible[1]:
+        yield f"got the limit {limits[0]:g}, outside the plausible {plausible[0]:g} to {plausible[1]:g}"
+    if "sex" in rule and f"sex_{rule['sex']}" not in SEXES:
+        yield f"got sex {rule['sex']!r}, expected female or male"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

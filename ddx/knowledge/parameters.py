@@ -14,7 +14,7 @@ from ddx.knowledge.pooling import (
     pool_ratio,
     ratio_estimate,
 )
-from ddx.knowledge.schema import Cause, Context, Finding, Parameter, Study
+from ddx.knowledge.schema import SEXES, Cause, Context, Finding, Parameter, Study
 
 DAYS_PER_YEAR = 365.25
 
@@ -67,7 +67,6 @@ class _Collector:
             rows[study.quantity, subject or study.context].append(study)
         self.rows = rows
         self.bands = [c.id for c in context.values() if c.kind == "age_band"]
-        self.sexes = [c.id for c in context.values() if c.kind == "sex"]
         for variable in context.values():
             self._population(variable)
         for cause in causes.values():
@@ -134,8 +133,8 @@ class _Collector:
                 self._add(pool_ratio(f"or:{cause.id}:{target}", estimates[target]))
 
     def _sex_contrast(self, context: str) -> tuple[str, float]:
-        """A ratio for one sex is the inverse ratio for the other: keep one parameter, the first sex against the second."""
-        return (self.sexes[0], -1.0) if context in self.sexes[1:] else (context, 1.0)
+        """A ratio for one sex is the inverse ratio for the other: keep one parameter, women against men."""
+        return (SEXES[0], -1.0) if context == SEXES[1] else (context, 1.0)
 
     def _exposed(self, context: str) -> float | None:
         kind = self.context[context].kind
@@ -163,14 +162,14 @@ class _Collector:
         grouped: dict[tuple[str, ...], list[Study]],
         estimates: dict[str, list[tuple[tuple[float, float], Study]]],
     ) -> None:
-        """Rates of both sexes from one source make one ratio, first sex against second."""
-        first, second = (grouped.get((sex,), []) for sex in self.sexes)
+        """Rates of both sexes from one source make one ratio, women against men."""
+        first, second = (grouped.get((sex,), []) for sex in SEXES)
         paired = {s.source for s in first} & {s.source for s in second}
         for study in first:
             partner = next((s for s in second if s.source == study.source), None)
             if partner is not None:
                 y, v = group_ratio_estimate(study, partner.value)
-                estimates[self.sexes[0]].append(((y, v + group_ratio_estimate(partner, study.value)[1]), study))
+                estimates[SEXES[0]].append(((y, v + group_ratio_estimate(partner, study.value)[1]), study))
         for group, members in grouped.items():
             for study in members:
                 single = len(group) == 1 and (group[0] in self.bands or study.source in paired)

@@ -117,7 +117,7 @@ def _logit_estimate(study: Study) -> tuple[float, float]:
 
 
 def _inside(bound: float, value: float) -> float:
-    """An interval that ends at 0 or 1 has no logit: end it halfway between the estimate and the edge instead."""
+    """An interval that ends at 0 or 1 has no logit: end it at a twentieth of the estimate's distance from the edge."""
     if bound <= 0.0:
         return value / 20.0
     if bound >= 1.0:

@@ -13,11 +13,17 @@ AGE_MAX = 120.0
 BALANCED = "balanced"
 GENERAL = "general"
 EXPERT = "expert_estimate"
+SEXES = ("sex_female", "sex_male")
+# Columns of tables of cases and of posteriors: no cause, finding, context or measurement can have one of these names.
+RESERVED = frozenset(
+    {"case_id", "age", "sex", "present", "absent", "context", "none_of_these", "log_evidence"}
+    | {"final_diagnosis", "citation", "url", "note"}
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where numbers come from."""
+    """Where numbers come from; ``line`` is its line in sources.csv."""
 
     id: str
     citation: str
@@ -26,6 +32,7 @@ class Source:
     url: str = ""
     year: int | None = None
     design: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The finding is present where the measurement is ``below``, or ``at_least``, a limit; for one sex if given."""
+    """The finding is present where the measurement is ``below``, or ``at_least``, a limit; ``sex`` is an id or ''."""
 
     finding: str
     below: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def names(cell: str) -> tuple[str, ...]:
 def number(cell: str) -> float:
     """A finite number."""
     try:
-        value = float(cell)
+        value = math.nan if "_" in cell else float(cell)
     except ValueError:
         raise ValueError(f"got {cell!r}, expected a number") from None
     if not math.isfinite(value):
@@ -51,6 +52,8 @@ def number(cell: str) -> float:
 def count(cell: str) -> int:
     """A whole number."""
     try:
+        if "_" in cell:
+            raise ValueError
         return int(cell)
     except ValueError:
         raise ValueError(f"got {cell!r}, expected a whole number") from None
@@ -79,14 +82,14 @@ def read_table(path: Path, columns: dict[str, Convert], problems: list[Problem])
     """
     file = path.name
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         problems.append(Problem(file, None, "", "file is missing"))
         return
     except UnicodeDecodeError as error:
         problems.append(Problem(file, None, "", f"not UTF-8: byte {error.start}"))
         return
-    reader = csv.reader(content.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         header = next(reader, [])
         if not _header_fits(file, header, columns, problems):
