@@ -47,7 +47,7 @@ class Chunk:
 
         def wide(array: Floats) -> Floats:
             chosen: Any = array[..., cases] if array.shape[-1] == len(cases) else array
-            return np.asarray(chosen, dtype=np.longdouble)  # type: ignore[return-value]
+            return np.asarray(chosen, dtype=np.longdouble)
 
         return Chunk(
             wide(self.log_odds),
