@@ -56,6 +56,9 @@ class Model:
         if self.setting not in known:
             raise UsageError(f"unknown setting {self.setting!r}{nearest(self.setting, known)}; known: {', '.join(known)}")
 
+    def __reduce__(self) -> tuple[type[Model], tuple[KnowledgeBase, str]]:
+        return Model, (self.knowledge, self.setting)
+
     def __repr__(self) -> str:
         kb = self.knowledge
         return f"<ddx.Model {kb.name} {kb.version}, {self.setting}: {len(kb.causes)} causes, {len(kb.findings)} findings>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from math import exp
 
@@ -11,7 +12,10 @@ import pytest
 
 import ddx
 from ddx.cases import CaseError
+from ddx.cases.columns import SPECIAL
+from ddx.diagnosis import LOG_EVIDENCE, NONE
 from ddx.errors import UsageError
+from ddx.knowledge.schema import RESERVED
 
 TOKENS = {
     1.0: ["1", "yes", "true", "present", "YES", "True", " present ", "1.0", 1, 1.0, True, np.int64(1), np.bool_(True)],
@@ -799,3 +803,15 @@ def test_too_many_present_findings_are_refused_and_the_other_cases_named(limb):
     assert (reject.case_id, reject.line, reject.error) == ("b", 1, "too_many_findings")
     assert reject.message.startswith("150 present or uncertain findings need ")
     assert reject.message.endswith(" GiB, the budget is 4 GiB; leave out findings")
+
+
+def test_no_item_of_a_knowledge_base_can_be_named_like_a_column():
+    assert set(SPECIAL) | {NONE, LOG_EVIDENCE} == RESERVED
+
+
+def test_a_model_travels_to_another_process(tiny):
+    copy = pickle.loads(pickle.dumps(tiny))
+    case = {"present": ["tremor"], "age": 40}
+    pd.testing.assert_series_equal(copy.diagnose(**case).posterior, tiny.diagnose(**case).posterior)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        copy.knowledge.causes["x"] = None

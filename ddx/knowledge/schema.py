@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 Distribution = Literal["beta", "log_normal"]
 
@@ -176,6 +176,15 @@ class KnowledgeBase:
     parameters: MappingProxyType[str, Parameter]
     digest: str = ""
     folder: str = field(default="", compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Read-only mappings do not pickle; other processes get plain ones and wrap them again."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: dict(value) if isinstance(value, MappingProxyType) else value for name, value in state.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, MappingProxyType(value) if isinstance(value, dict) else value)
 
     @cached_property
     def age_bands(self) -> tuple[Context, ...]:
