@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +45,14 @@ def cases_of(example, seed, n_cases=40, shares=(0.3, 0.25, 0.25, 0.2)):
 
 
 # --- against enumeration ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["numpy", "compiled"], autouse=True)
+def _kernel(request):
+    """Every test of this module runs on both implementations of the recursion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "_COMPILED_WORK", 0 if request.param == "compiled" else 1 << 62)
+        yield
 
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"structural"}))
@@ -655,3 +664,35 @@ def test_mix_ignores_parts_of_no_weight_and_does_not_underflow():
     np.testing.assert_allclose(weight, [0.5, 0.5, 0.0])
     np.testing.assert_allclose(mixed.marginal, [[0.3]], rtol=1e-12)
     np.testing.assert_allclose(mixed.log_evidence, [-5000.0], rtol=1e-15)
+
+
+# The choice between the kernels.
+
+
+def test_both_kernels_give_the_same_answer():
+    example = EXAMPLES["requires"]
+    evidence, context = cases_of(example, seed=6, n_cases=300)
+    numpy, compiled = (posterior(example.network(), evidence, context, kernel=k) for k in ("numpy", "compiled"))
+    assert_same(numpy, compiled, 1e-13, 1e-13)
+
+
+def test_small_work_is_not_worth_compiling_and_large_work_is(monkeypatch):
+    monkeypatch.setattr(core, "_COMPILED_WORK", 1000)
+    assert core._kernel("auto", 999) == (core.solve, False)
+    assert core._kernel("auto", 1000)[1]
+    assert core._kernel("numpy", 1000) == (core.solve, False)
+    assert core._kernel("compiled", 0)[1]
+
+
+def test_without_numba_the_work_is_done_by_numpy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ddx.inference.compiled", None)
+    monkeypatch.setattr(core, "find_spec", {}.get)
+    assert core._kernel("auto", 1 << 62) == (core.solve, False)
+    message = 'the compiled kernel needs numba: pip install numba, or use kernel="numpy"'
+    with pytest.raises(ImportError, match=re.escape(message)):
+        core._kernel("compiled", 0)
+
+
+def test_an_unknown_kernel_is_refused():
+    with pytest.raises(ValueError, match=re.escape("kernel: got 'cuda', allowed: auto, numpy, compiled")):
+        posterior(EXAMPLES["context"].network(), np.full((1, 7), nan), kernel="cuda")
