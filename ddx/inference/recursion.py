@@ -238,8 +238,8 @@ def _on_axis(weight: Floats, axis: int, n_axes: int) -> Floats:
 
 def _halves(table: Floats, axis: int) -> tuple[Floats, Floats]:
     """Views of the parts where the variable of an axis is 0 and 1."""
-    moved = np.moveaxis(table, axis, 0)
-    return moved[0], moved[1]
+    swapped = table.swapaxes(0, axis)
+    return swapped[0], swapped[1]
 
 
 def _inner(left: Floats, right: Floats) -> Floats:
