@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numba import config
+from numpy.typing import NDArray
 
 from ddx.inference.kernel import ABSORB, INTRODUCE, SUM_OUT, Program, run
 from ddx.inference.network import Ints
@@ -77,12 +78,13 @@ def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
         effect,
         np.ascontiguousarray(chunk.context_prior.T),
     )
-    answers = (cause, none, log_evidence, context)
+    doubtful = np.empty(n, dtype=np.bool_)
+    answers: tuple[NDArray[Any], ...] = (cause, none, log_evidence, context, doubtful)
     if n < 2 * _THREADS:
         run(code, doubles, *cases, *answers)
     else:
         parts = [slice(n * t // _THREADS, n * (t + 1) // _THREADS) for t in range(_THREADS)]
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda part: run(code, doubles, *(a[part] for a in (*cases, *answers))), parts))
+            list(pool.map(lambda part: run(code, doubles, *([a[part] for a in cases] + [a[part] for a in answers])), parts))
     unknown = sorted({step.index for step in steps if step.action == "introduce" and step.index < n_context})
-    return Marginals(cause.T, none, log_evidence, {v: context[:, v] for v in unknown})
+    return Marginals(cause.T, none, log_evidence, {v: context[:, v] for v in unknown}, doubtful)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from ddx.inference.network import Floats, Ints
+from ddx.inference.recursion import DOUBT
 
 ABSORB, INTRODUCE, SUM_OUT = 0, 1, 2
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -59,8 +61,9 @@ def run(
     none: Floats,
     log_evidence: Floats,
     context: Floats,
+    doubtful: NDArray[np.bool_],
 ) -> None:
-    """Solve some cases: the arrays of ``solve`` with the case axis first; the last four are filled."""
+    """Solve some cases: the arrays of ``solve`` with the case axis first; the last five are filled."""
     store = np.empty(doubles)
     for case in range(log_odds.shape[0]):
         _case(
@@ -77,6 +80,7 @@ def run(
             none,
             log_evidence,
             context[case],
+            doubtful,
             case,
         )
 
@@ -149,6 +153,7 @@ def _case(
     none: Floats,
     log_evidence: Floats,
     context: Floats,
+    doubtful: NDArray[np.bool_],
     case: int,
 ) -> None:
     """Forward and adjoint recursion of one case; the comments are in ``recursion``."""
@@ -166,6 +171,7 @@ def _case(
     state[0] = 1.0
     bare[0] = 1.0
     log_scale = 0.0
+    log_present = 0.0
 
     for s in range(n_steps):
         size = 1 << code.width[s]
@@ -250,15 +256,18 @@ def _case(
                 for i in range(bare_size):
                     bare[i] /= total
             totals[s] = total
-            log_scale += math.log(total)
+            log_present += math.log(total)
 
     evidence = state[0]
     if not evidence > 0.0:
         log_evidence[case] = -np.inf
+        doubtful[case] = True
         none[case] = np.nan
         cause[:] = np.nan
         return
-    log_evidence[case] = math.log(evidence) + log_scale
+    log_present += math.log(evidence)
+    log_evidence[case] = log_present + log_scale
+    doubtful[case] = log_present < DOUBT
     none[case] = bare[0] / evidence
 
     adjoint = state
@@ -314,9 +323,8 @@ def _case(
             u0, u1 = 1.0, 1.0
             if v >= n_context:
                 u0, u1 = likelihood[v - n_context, 0], likelihood[v - n_context, 1]
-            largest = 1.7976931348623157e308
-            u0 = min(u0 / totals[s], largest)
-            u1 = min(u1 / totals[s], largest)
+            u0 /= totals[s]
+            u1 /= totals[s]
             work[: size // 2] = adjoint[: size // 2]
             o = 0
             for block in range(0, size, 2 * half):

@@ -103,9 +103,9 @@ def posterior(
     -----
     D'Ambrosio (1994), Symbolic probabilistic inference in large BN2O networks; Takikawa and D'Ambrosio (1999),
     Multiplicative factorization of noisy-max. The cost of a case grows as 2**m with its m present or uncertain
-    findings; absent and unobserved findings are free. Evidence of which no explanation reaches 1e-308 of what
-    the absent findings alone would make is computed in the longest floats of the machine; where those are no longer than
-    float64 (ARM, Windows), it comes out as impossible.
+    findings; absent and unobserved findings are free. A case whose present findings have a probability below
+    1e-260 (given its absent ones) is computed again in the longest floats of the machine; where those are no longer than
+    float64 (ARM, Windows), it may come out as impossible.
     """
     findings = _evidence(evidence, network)
     observed = _context(context, network, len(findings))
@@ -124,11 +124,11 @@ def posterior(
         size = cases.chunk_size(chosen, compiled)
         for rows in np.split(group, range(size, len(group), size)):
             chunk = cases.chunk(rows)
-            _put(result, rows, solve_chunk(chunk, chosen.steps))
-            # Not impossible for certain: the only explanation may lie below the smallest float64.
-            vanished = result.impossible[rows]
-            if vanished.any():
-                _put(result, rows[vanished], solve(chunk.widened(vanished), chosen.steps))
+            solved = solve_chunk(chunk, chosen.steps)
+            _put(result, rows, solved)
+            again = solved.doubtful
+            if again.any():
+                _put(result, rows[again], solve(chunk.widened(again), chosen.steps))
     result.log_evidence[:] += cases.log_absent_leak
     for array in (result.marginal, result.none, result.context):
         array[result.impossible] = np.nan

@@ -28,6 +28,9 @@ from numpy.typing import NDArray
 from ddx.inference.network import Floats
 from ddx.inference.plan import Step
 
+# Logarithm of the probability of the present findings (given the absent ones) below which a case is doubtful: 1e-260.
+DOUBT = -600.0
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -93,6 +96,7 @@ class Marginals:
     none: Floats  # (n,)
     log_evidence: Floats  # (n,) without the leaks of absent findings
     context: dict[int, Floats]  # unknown variable -> (n,)
+    doubtful: NDArray[np.bool_]  # (n,) evidence so improbable that states may have vanished below the smallest float
 
 
 def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
@@ -105,6 +109,7 @@ def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
     # The part of the state in which every cause so far is absent; the bits are axes of length 1 in it.
     bare = np.ones_like(state)
     log_scale = np.zeros_like(state)
+    log_present = np.zeros_like(state)
     before: list[Floats] = []
     terms: list[_Cause | Floats] = []
     for step in steps:
@@ -130,32 +135,31 @@ def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
             total = state.reshape(-1, n).sum(axis=0)
             total[total == 0.0] = 1.0
             state, bare = state / total, bare / total
-            log_scale += np.log(total)
+            log_present += np.log(total)
             with np.errstate(over="ignore"):
-                back = 1.0 / total if exit_weight is None else exit_weight / total
-            # Where this is cut off, the state is zero.
-            terms.append(np.minimum(back, np.finfo(back.dtype).max))
+                terms.append(1.0 / total if exit_weight is None else exit_weight / total)
 
     # Everything is summed out: the state is the probability of the evidence, relative to the scale.
     possible = state > 0.0
     scale = np.where(possible, state, np.nan)
     cause_marginal = np.empty((n_causes, n))
     context_marginal: dict[int, Floats] = {}
-    adjoint = 1.0 / scale
-    for step, previous, term in zip(reversed(steps), reversed(before), reversed(terms), strict=True):
-        if isinstance(term, _Cause):
-            cause_marginal[step.index], adjoint = term.backward(previous, adjoint)
-        elif step.action == "introduce":
-            if step.index < chunk.n_context:
-                context_marginal[step.index] = _inner(previous * term[..., 1, :], adjoint[..., 1, :])
-            adjoint = (adjoint * term).sum(axis=-2)
-        else:
-            axis = step.hand.index(step.index)
-            weight = term if term.ndim == 1 else _on_axis(term, axis, len(step.hand))
-            adjoint = np.broadcast_to(np.expand_dims(adjoint, axis) * weight, previous.shape)
-    cause_marginal[:, ~possible] = np.nan
-    with np.errstate(divide="ignore"):
-        return Marginals(cause_marginal, bare / scale, np.log(state) + log_scale, context_marginal)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        adjoint = 1.0 / scale
+        for step, previous, term in zip(reversed(steps), reversed(before), reversed(terms), strict=True):
+            if isinstance(term, _Cause):
+                cause_marginal[step.index], adjoint = term.backward(previous, adjoint)
+            elif step.action == "introduce":
+                if step.index < chunk.n_context:
+                    context_marginal[step.index] = _inner(previous * term[..., 1, :], adjoint[..., 1, :])
+                adjoint = (adjoint * term).sum(axis=-2)
+            else:
+                axis = step.hand.index(step.index)
+                weight = term if term.ndim == 1 else _on_axis(term, axis, len(step.hand))
+                adjoint = np.broadcast_to(np.expand_dims(adjoint, axis) * weight, previous.shape)
+        cause_marginal[:, ~possible] = np.nan
+        log_present += np.log(state)
+        return Marginals(cause_marginal, bare / scale, log_present + log_scale, context_marginal, log_present < DOUBT)
 
 
 @dataclass(frozen=True)
