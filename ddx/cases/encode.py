@@ -194,20 +194,25 @@ def _apply(
     put: Callable[[Sequence[int], Sequence[Any], str], None],
 ) -> None:
     """Convert every distinct cell once, report the bad ones, and put the values that say something."""
+    try:
+        distinct = set(content)
+    except TypeError:
+        # Lists and the like inside a frame: they are no values, but they can be shown.
+        content = [cell if isinstance(cell, Hashable) else str(cell) for cell in content]
+        distinct = set(content)
     known: dict[Hashable, Any] = {}
-    rows, said = [], []
-    for row, given in enumerate(content):
-        cell = given if isinstance(given, Hashable) else str(given)
-        if cell not in known:
-            try:
-                known[cell] = convert(cell)
-            except BadCell as error:
-                known[cell] = error
-        value = known[cell]
-        if isinstance(value, BadCell):
-            statements.reject(row, column, cell, value.error, str(value))
-        elif value is not None and value == value:
-            rows.append(row)
-            said.append(value)
-    if rows:
-        put(rows, said, column)
+    bad: dict[Hashable, BadCell] = {}
+    for cell in distinct:
+        try:
+            known[cell] = convert(cell)
+        except BadCell as error:
+            known[cell] = None
+            bad[cell] = error
+    if bad:
+        for row, cell in enumerate(content):
+            if cell in bad:
+                statements.reject(row, column, cell, bad[cell].error, str(bad[cell]))
+    said = [(row, value) for row, value in enumerate(map(known.__getitem__, content)) if value is not None and value == value]
+    if said:
+        rows, values_said = zip(*said, strict=True)
+        put(rows, values_said, column)
