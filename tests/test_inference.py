@@ -686,7 +686,6 @@ def test_small_work_is_not_worth_compiling_and_large_work_is(monkeypatch):
 
 def test_without_numba_the_work_is_done_by_numpy(monkeypatch):
     monkeypatch.setitem(sys.modules, "ddx.inference.compiled", None)
-    monkeypatch.setattr(core, "find_spec", {}.get)
     assert core._kernel("auto", 1 << 62) == (core.solve, False)
     message = 'the compiled kernel needs numba: pip install numba, or use kernel="numpy"'
     with pytest.raises(ImportError, match=re.escape(message)):

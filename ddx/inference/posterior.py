@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -139,14 +138,14 @@ def _kernel(kernel: Kernel, work: int) -> tuple[Callable[[Chunk, tuple[Step, ...
     """The implementation of the recursion, and whether it is the compiled one; ``work`` is in doubles of state."""
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel: got {kernel!r}, allowed: {', '.join(get_args(Kernel))}")
-    if kernel == "auto":
-        kernel = "compiled" if work >= _COMPILED_WORK and find_spec("numba") else "numpy"
-    if kernel == "numpy":
+    if kernel == "numpy" or (kernel == "auto" and work < _COMPILED_WORK):
         return solve, False
     try:
         # Loaded here: it takes a second, and numba may be missing.
         return import_module("ddx.inference.compiled").solve, True
     except ImportError as error:
+        if kernel == "auto":
+            return solve, False
         raise ImportError('the compiled kernel needs numba: pip install numba, or use kernel="numpy"') from error
 
 
