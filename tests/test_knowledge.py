@@ -63,12 +63,7 @@ DEFECTS = {
     # cells
     "year_not_whole": (
         [cell(R, "jones_2010", "year", "2010.5")],
-        [
-            "sources.csv:<jones_2010>.year: got '2010.5', expected a whole number",
-            "studies.csv:<leak_low_haemoglobin>.source: unknown source 'jones_2010'",
-            "findings.csv:<low_haemoglobin>.id: low_haemoglobin has no leak: studies.csv needs a population_frequency row "
-            "without a group",
-        ],
+        ["sources.csv:<jones_2010>.year: got '2010.5', expected a whole number"],
     ),
     "value_empty": (
         [cell(S, "link_stroke_numbness", "value", "")],
@@ -601,6 +596,12 @@ def test_a_missing_file_is_a_problem_and_not_a_crash(file, edit):
     knowledge, problems = read_knowledge(edit.folder)
     assert str(problems[0]) == f"{file}: file is missing"
     assert knowledge is not None
+
+
+def test_a_row_that_cannot_be_read_is_not_reported_as_unknown_too(edit):
+    problems = problems_after(edit, cell(C, "stroke", "urgency", "high"))
+    assert problems[0] == "causes.csv:2.urgency: got 'high', allowed: emergency, urgent, routine"
+    assert [p for p in problems if "unknown" in p] == []
 
 
 def test_without_kb_toml_the_tables_are_checked_all_the_same(edit):

@@ -147,15 +147,16 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     """The knowledge base in a folder, None when kb.toml cannot be used, and all problems of its files."""
     problems: list[Problem] = []
     meta = _toml(folder / "kb.toml", problems)
-    causes = _items(folder / "causes.csv", _CAUSES, Cause, problems)
-    findings = _items(folder / "findings.csv", _FINDINGS, _finding, problems)
-    context = _items(folder / "context.csv", _CONTEXT, Context, problems)
-    sources = _items(folder / "sources.csv", _SOURCES, Source, problems)
-    studies = _items(folder / "studies.csv", _STUDIES, Study, problems)
+    unread: set[str] = set()
+    causes = _items(folder / "causes.csv", _CAUSES, Cause, problems, unread)
+    findings = _items(folder / "findings.csv", _FINDINGS, _finding, problems, unread)
+    context = _items(folder / "context.csv", _CONTEXT, Context, problems, unread)
+    sources = _items(folder / "sources.csv", _SOURCES, Source, problems, unread)
+    studies = _items(folder / "studies.csv", _STUDIES, Study, problems, unread)
     if meta is None:
         return None, problems
     settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
-    usable = _resolved(studies, causes, findings, context, sources, settings, problems)
+    usable = _resolved(studies, causes, findings, context, sources, settings, problems, unread)
     measurements = _measurements(meta["measurements"], findings, problems)
     knowledge = KnowledgeBase(
         name=meta["name"],
@@ -194,9 +195,11 @@ def _finding(**cells: Any) -> Finding:
     return Finding(**cells)
 
 
-def _items(path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem]) -> dict[str, Item]:
+def _items(
+    path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem], unread: set[str]
+) -> dict[str, Item]:
     items: dict[str, Item] = {}
-    for line, row in t.read_table(path, columns, problems):
+    for line, row in t.read_table(path, columns, problems, unread):
         if row["id"] in items:
             problems.append(Problem(path.name, line, "id", f"got {row['id']!r}, which an earlier row has too"))
         else:
@@ -212,11 +215,16 @@ def _resolved(
     sources: Mapping[str, Source],
     settings: Mapping[str, str],
     problems: list[Problem],
+    unread: set[str],
 ) -> list[Study]:
-    """Study rows whose ids exist and whose numbers fit their quantity; the others are reported."""
+    """Study rows whose ids exist and whose numbers fit their quantity; the others are reported.
+
+    An id whose own row could not be read is not reported again.
+    """
     usable = []
     for study in studies.values():
         found: list[tuple[str, str]] = []
+        waiting = False
         places: Iterable[tuple[str, Iterable[str], Iterable[str]]] = (
             ("cause", [study.cause], causes),
             ("finding", [study.finding], findings),
@@ -227,7 +235,9 @@ def _resolved(
         )
         for column, got, known in places:
             known = list(known)
-            found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in got if g and g not in known]
+            strange = [g for g in got if g and g not in known]
+            waiting |= column != "source" and bool(unread.intersection(strange))
+            found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in unread]
         needed, allowed = QUANTITIES[study.quantity]
         for column in ("cause", "finding", "context", "group", "setting"):
             filled = bool(getattr(study, column))
@@ -237,7 +247,7 @@ def _resolved(
                 found.append((column, f"got a {column}, {study.quantity} takes none"))
         found += _number_problems(study)
         problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
-        if not found:
+        if not found and not waiting:
             usable.append(study)
     return usable
 

@@ -75,10 +75,13 @@ def choice(*allowed: str) -> Convert:
     return convert
 
 
-def read_table(path: Path, columns: dict[str, Convert], problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and converted cells of every row without a problem; problems are appended.
+def read_table(
+    path: Path, columns: dict[str, Convert], problems: list[Problem], unread: set[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and converted cells of every row without a problem.
 
-    The header must hold exactly ``columns``, in any order.
+    Problems are appended to ``problems``; the ids of rows that have some are added to ``unread``, so that nobody reports
+    them as unknown as well. The header must hold exactly ``columns``, in any order.
     """
     file = path.name
     try:
@@ -97,7 +100,7 @@ def read_table(path: Path, columns: dict[str, Convert], problems: list[Problem])
         line = reader.line_num + 1
         for cells in reader:
             if cells:
-                yield from _row(file, line, header, cells, columns, problems)
+                yield from _row(file, line, header, cells, columns, problems, unread)
             line = reader.line_num + 1
     except csv.Error as error:
         problems.append(Problem(file, reader.line_num, "", f"not valid CSV: {error}"))
@@ -115,7 +118,13 @@ def _header_fits(file: str, header: Sequence[str], columns: dict[str, Convert], 
 
 
 def _row(
-    file: str, line: int, header: Sequence[str], cells: Sequence[str], columns: dict[str, Convert], problems: list[Problem]
+    file: str,
+    line: int,
+    header: Sequence[str],
+    cells: Sequence[str],
+    columns: dict[str, Convert],
+    problems: list[Problem],
+    unread: set[str],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     if len(cells) != len(header):
         problems.append(Problem(file, line, "", f"got {len(cells)} cells, expected {len(header)}"))
@@ -128,3 +137,5 @@ def _row(
             problems.append(Problem(file, line, column, str(error)))
     if len(row) == len(header):
         yield line, row
+    else:
+        unread.add(cells[header.index("id")].strip())
