@@ -222,7 +222,7 @@ class _Reader:
             lines: list[int] = []
             rows: list[list[str]] = []
             ragged: list[Reject] = []
-            while len(rows) < BLOCK:
+            while len(rows) + len(ragged) < BLOCK:
                 start = self.rows.line_num + 1
                 try:
                     row = self._next()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ddx.cases import CaseError, Encoded, Reject, encode, from_mapping, interpret, select, unknown_columns
 from ddx.errors import UsageError, nearest
@@ -151,32 +152,22 @@ class Model:
 
     def posterior(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:
         """Posterior of encoded cases (M of them) and rejects for those that have none; their rows hold nan."""
-        evidence = encoded.evidence
         failed: list[Reject] = []
-        try:
-            posterior = self.network.posterior(evidence)
-        except EvidenceTooLarge:
-            posterior, failed = self._one_by_one(encoded, lines)
+        keep = np.arange(len(encoded.rows))
+        solved: Posterior | None = None
+        while solved is None:
+            try:
+                solved = self.network.posterior(select(encoded.evidence, keep))
+            except EvidenceTooLarge as error:
+                # Said before any work is done: take the case out and ask again.
+                message = f"{error.reason}; leave out findings"
+                failed.append(_failed(encoded, lines, int(keep[error.row]), "too_many_findings", message))
+                keep = np.delete(keep, error.row)
+        posterior = solved if not failed else _spread(solved, keep, len(encoded.rows))
         for row in np.flatnonzero(posterior.impossible):
             message = "the evidence has probability zero in this knowledge base; look for statements that exclude each other"
             failed.append(_failed(encoded, lines, int(row), "impossible_evidence", message))
         return posterior, failed
-
-    def _one_by_one(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:
-        """Some case is too large: find out which, and score the others."""
-        parts: list[Posterior] = []
-        failed: list[Reject] = []
-        n_causes, n_context = len(self.network.causes), len(self.network.risk_factors)
-        for row in range(len(encoded.rows)):
-            try:
-                parts.append(self.network.posterior(select(encoded.evidence, np.array([row]))))
-            except EvidenceTooLarge as error:
-                text = str(error).split(": ", 1)[1].split(";")[0]
-                failed.append(_failed(encoded, lines, row, "too_many_findings", f"{text}; leave out findings"))
-                nan = np.full(1, np.nan)
-                parts.append(Posterior(np.full((1, n_causes), np.nan), nan, nan, np.full((1, n_context), np.nan)))
-        arrays = ([getattr(p, name) for p in parts] for name in ("marginal", "none", "log_evidence", "context"))
-        return Posterior(*(np.concatenate(a) for a in arrays)), failed
 
     def frame(self, posterior: Posterior, index: pd.Index) -> pd.DataFrame:
         """A frame of posteriors: a column per cause, none_of_these, log_evidence."""
@@ -190,6 +181,15 @@ class Model:
         from ddx.interop import to_pgmpy
 
         return to_pgmpy(self, causes, findings)
+
+
+def _spread(solved: Posterior, rows: NDArray[np.intp], n: int) -> Posterior:
+    """The posterior of some of n cases, nan for the others."""
+    full = []
+    for array in (solved.marginal, solved.none, solved.log_evidence, solved.context):
+        full.append(np.full((n, *array.shape[1:]), np.nan))
+        full[-1][rows] = array
+    return Posterior(*full)
 
 
 def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, message: str) -> Reject:

@@ -9,7 +9,6 @@ import numpy as np
 
 from ddx.inference import Network, mix, posterior
 from ddx.inference.network import Floats
-from ddx.inference.recursion import expit
 from ddx.knowledge import Parameter
 from ddx.network import Evidence, build_network
 
@@ -47,22 +46,22 @@ def _posterior(model: Model, evidence: Evidence, values: Sequence[Mapping[str, f
     """One case under several sets of parameter values: they are the cases of one call of the core."""
     networks = [build_network(model.knowledge, model.setting, one) for one in values]
     parts = [network.parts(evidence) for network in networks]
+    cores = [network.core(part) for network, part in zip(networks, parts, strict=True)]
     size = len(parts[0].case)
 
-    def stack(arrays: Iterable[Floats]) -> Floats:
-        """An array of each network, repeated for the parts of the case."""
-        return np.repeat(np.stack(list(arrays)), size, axis=0)
+    def gather(arrays: Iterable[Floats | None]) -> Floats:
+        return np.concatenate([a for a in arrays if a is not None])
 
-    def gather(arrays: Iterable[Floats]) -> Floats:
-        return np.concatenate(list(arrays))
+    def spread(arrays: Iterable[Floats | None]) -> Floats:
+        """An array of each draw, repeated for the parts of the case."""
+        return np.repeat(np.stack([a for a in arrays if a is not None]), size, axis=0)
 
-    drawn = list(zip(networks, parts, strict=True))
     network = Network(
-        prior=gather(expit(n.log_odds[p.age, p.sex]) for n, p in drawn),
-        link=stack(n.link for n in networks),
-        leak=gather(n.leak[p.age] for n, p in drawn),
-        context_log_odds=stack(n.context_log_odds for n in networks),
-        context_prior=gather(n.context_prior[p.age, p.sex] for n, p in drawn),
+        prior=gather(c.prior for c in cores),
+        link=spread(c.link for c in cores),
+        leak=gather(c.leak for c in cores),
+        context_log_odds=spread(c.context_log_odds for c in cores),
+        context_prior=gather(c.context_prior for c in cores),
         requires=networks[0].requires,
     )
     finding = gather(p.finding for p in parts)

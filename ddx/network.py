@@ -79,16 +79,8 @@ class LayeredNetwork:
         if not len(evidence):
             return Posterior(np.empty((0, len(self.causes))), np.empty(0), np.empty(0), np.empty((0, len(self.risk_factors))))
         parts = self.parts(evidence)
-        network = Network(
-            prior=expit(self.log_odds[parts.age, parts.sex]),
-            link=self.link,
-            leak=self.leak[parts.age],
-            context_log_odds=self.context_log_odds,
-            context_prior=self.context_prior[parts.age, parts.sex],
-            requires=self.requires,
-        )
         try:
-            solved = posterior(network, parts.finding, evidence.context[parts.case])
+            solved = posterior(self.core(parts), parts.finding, evidence.context[parts.case])
         except EvidenceTooLarge as error:
             raise error.of_row(int(parts.case[error.row])) from None
         return mix(solved, parts.case, parts.log_weight)[0]
@@ -98,6 +90,17 @@ class LayeredNetwork:
         case, age, sex, log_weight = self._strata(evidence)
         case, finding, log_likelihood, part = self._level_parts(evidence, case)
         return Parts(case, age[part], sex[part], finding, log_weight[part] + log_likelihood)
+
+    def core(self, parts: Parts) -> Network:
+        """The network of the core, with priors, leaks and context of every part."""
+        return Network(
+            prior=expit(self.log_odds[parts.age, parts.sex]),
+            link=self.link,
+            leak=self.leak[parts.age],
+            context_log_odds=self.context_log_odds,
+            context_prior=self.context_prior[parts.age, parts.sex],
+            requires=self.requires,
+        )
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
         """Case, age band, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""

@@ -47,7 +47,7 @@ def program(
             if watched in step.hand:
                 shift = len(step.hand) - 1 - step.hand.index(watched)
                 bare_shift = len(bare) - 1 - bare.index(watched) if watched in bare else -1
-        rows.append((action, step.index, len(step.hand), len(bare), shift, bare_shift, int(step.index < n_context), offset))
+        rows.append((action, step.index, len(step.hand), len(bare), shift, bare_shift, offset))
         offset += 1 << len(step.hand)
     firsts.append((len(contexts), len(bits)))
 
@@ -55,7 +55,7 @@ def program(
         return list(np.array(table, dtype=np.intp).reshape(-1, n).T.copy())
 
     context_first, bit_first = columns(firsts, 2)
-    lists = [*columns(rows, 8), context_first, *columns(contexts, 3), bit_first, *columns(bits, 2)]
+    lists = [*columns(rows, 7), context_first, *columns(contexts, 3), bit_first, *columns(bits, 2)]
     return Program._make(lists), offset
 
 

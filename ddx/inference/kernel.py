@@ -35,7 +35,6 @@ class Program(NamedTuple):
     bare_width: Ints  # context variables among them
     shift: Ints  # of the variable summed out, or of the parent of the one introduced; -1 for none
     bare_shift: Ints  # the same among the context variables
-    is_context: Ints
     offset: Ints  # of the state before the step in the store
     context_first: Ints
     context_shift: Ints

@@ -29,10 +29,8 @@ class EvidenceTooLarge(ValueError):
 
     def __init__(self, row: int, n_findings: int, gib: float, budget: float) -> None:
         self.row, self.n_findings, self.gib, self.budget = row, n_findings, gib, budget
-        super().__init__(
-            f"case {row}: {n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB; "
-            "leave out findings, say more about the context, or raise memory_gib"
-        )
+        self.reason = f"{n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB"
+        super().__init__(f"case {row}: {self.reason}; leave out findings, say more about the context, or raise memory_gib")
 
     def of_row(self, row: int) -> EvidenceTooLarge:
         """The same error about another row, for callers whose rows are parts of cases."""
