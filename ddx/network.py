@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ddx.errors import UsageError, nearest
 from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
-from ddx.inference.recursion import expit
+from ddx.inference.rows import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
 from ddx.knowledge.graded import continuation
 
@@ -77,7 +77,8 @@ class LayeredNetwork:
     def posterior(self, evidence: Evidence) -> Posterior:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
         if not len(evidence):
-            return Posterior(np.empty((0, len(self.causes))), np.empty(0), np.empty(0), np.empty((0, len(self.risk_factors))))
+            nothing = np.empty((0, 0))
+            return Posterior(np.empty((0, len(self.causes))), np.empty(0), np.empty(0), np.empty((0, len(self.risk_factors))), nothing)
         parts = self.parts(evidence)
         try:
             solved = posterior(self.core(parts), parts.finding, evidence.context[parts.case])

@@ -2,6 +2,6 @@
 
 from ddx.inference.mixture import mix
 from ddx.inference.network import Network
-from ddx.inference.posterior import EvidenceTooLarge, Posterior, posterior
+from ddx.inference.posterior import EvidenceTooLarge, PlanOfCase, Posterior, explain_plan, posterior
 
-__all__ = ["EvidenceTooLarge", "Network", "Posterior", "mix", "posterior"]
+__all__ = ["EvidenceTooLarge", "Network", "PlanOfCase", "Posterior", "explain_plan", "mix", "posterior"]

@@ -1,90 +1,98 @@
-"""The recursion of ``recursion``, compiled: plans as programs of integers, cases spread over the cores."""
+"""The compiled kernel from Python: arrays in the shapes and layouts that it reads, and its results."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import config
-from numpy.typing import NDArray
 
-from ddx.inference.kernel import ABSORB, INTRODUCE, SUM_OUT, Program, run
-from ddx.inference.network import Ints
-from ddx.inference.plan import Step
-from ddx.inference.recursion import Chunk, Marginals
+from ddx.inference import kernel
+from ddx.inference.dispatch import Raw, log_of
+from ddx.inference.kernel import Arrays, Cases, Results, plan_case
+from ddx.inference.layout import Layout
+from ddx.inference.network import Floats, Ints
+from ddx.inference.program import Program
+from ddx.inference.rows import Rows, Tables
 
-_THREADS = int(vars(config)["NUMBA_NUM_THREADS"])
+# Cases side by side in small states; large states fill the first-level cache by themselves.
+_MOST_LANES, _LANE_DOUBLES = 32, 1 << 11
 
-
-@lru_cache(maxsize=256)
-def program(
-    steps: tuple[Step, ...], depends: tuple[frozenset[int], ...], n_context: int, requires: tuple[int, ...]
-) -> tuple[Program, int]:
-    """The program of a plan, and the doubles of its store."""
-    rows: list[tuple[int, ...]] = []
-    contexts: list[tuple[int, int, int]] = []
-    bits: list[tuple[int, int]] = []
-    firsts: list[tuple[int, int]] = []
-    offset = 0
-    for step in steps:
-        bare = [v for v in step.hand if v < n_context]
-        firsts.append((len(contexts), len(bits)))
-        action, shift, bare_shift = ABSORB, -1, -1
-        if step.action == "absorb":
-            for position, v in enumerate(step.hand):
-                place = len(step.hand) - 1 - position
-                if v >= n_context:
-                    bits.append((place, v - n_context))
-                elif v in depends[step.index]:
-                    contexts.append((place, len(bare) - 1 - bare.index(v), v))
-        else:
-            action = INTRODUCE if step.action == "introduce" else SUM_OUT
-            watched = step.index
-            if action == INTRODUCE:
-                watched = requires[step.index] if step.index < n_context else -1
-            if watched in step.hand:
-                shift = len(step.hand) - 1 - step.hand.index(watched)
-                bare_shift = len(bare) - 1 - bare.index(watched) if watched in bare else -1
-        rows.append((action, step.index, len(step.hand), len(bare), shift, bare_shift, offset))
-        offset += 1 << len(step.hand)
-    firsts.append((len(contexts), len(bits)))
-
-    def columns(table: list[Any], n: int) -> list[Ints]:
-        return list(np.array(table, dtype=np.intp).reshape(-1, n).T.copy())
-
-    context_first, bit_first = columns(firsts, 2)
-    lists = [*columns(rows, 7), context_first, *columns(contexts, 3), bit_first, *columns(bits, 2)]
-    return Program._make(lists), offset
+__all__ = ["lanes_of", "plan_case", "run_each", "run_shared"]
 
 
-def solve(chunk: Chunk, steps: tuple[Step, ...]) -> Marginals:
-    """What ``recursion.solve`` returns, by the compiled kernel."""
-    n_causes, n = chunk.log_escape.shape
-    n_context = chunk.n_context
-    depends = tuple(frozenset(np.flatnonzero(row.any(axis=-1)).tolist()) for row in chunk.context_log_odds)
-    code, doubles = program(steps, depends, n_context, chunk.requires)
-    cause, none, log_evidence = np.empty((n, n_causes)), np.empty(n), np.empty(n)
-    context = np.full((n, n_context), np.nan)
-    effect = np.empty((n, *chunk.context_log_odds.shape[:2]))
-    effect[:] = np.moveaxis(chunk.context_log_odds, -1, 0)
-    cases = (
-        np.ascontiguousarray(chunk.log_odds.T),
-        np.ascontiguousarray(chunk.log_escape.T),
-        np.ascontiguousarray(chunk.link.transpose(2, 0, 1)),
-        np.ascontiguousarray(chunk.leak.T),
-        np.ascontiguousarray(chunk.likelihood.transpose(2, 1, 0)),
-        effect,
-        np.ascontiguousarray(chunk.context_prior.T),
+def run_shared(rows: Rows, chosen: Ints, tables: Tables, planned: tuple[Layout, Program, float]) -> Raw:
+    """Cases that share a plan; ``tables`` are those of all rows."""
+    cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
+    kernel.run_shared(_arrays(rows), cases, *planned, lanes_of(planned[1]), results)
+    return _raw(results)
+
+
+def lanes_of(program: Program) -> int:
+    """How many cases that share a program are solved side by side."""
+    return max(1, min(_MOST_LANES, _LANE_DOUBLES // int(program.size[2])))
+
+
+def run_each(rows: Rows, chosen: Ints, tables: Tables, effort: float, limit: float) -> Raw:
+    """Cases with a plan of their own, which the compiled code makes."""
+    cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
+    kernel.run_each(_arrays(rows), cases, effort, limit, results)
+    return _raw(results)
+
+
+def _arrays(rows: Rows) -> Arrays:
+    net = rows.network
+
+    def lead(array: Floats, ndim: int) -> Floats:
+        return np.ascontiguousarray(array if array.ndim == ndim else array[None])
+
+    return Arrays(
+        lead(net.link, 3),
+        lead(net.leak, 2),
+        lead(net.syndrome_link, 3),
+        lead(net.syndrome_leak, 2),
+        lead(net.finding_syndrome, 3),
+        np.ascontiguousarray(rows.depends),
+        net.requires,
     )
-    doubtful = np.empty(n, dtype=np.bool_)
-    answers: tuple[NDArray[Any], ...] = (cause, none, log_evidence, context, doubtful)
-    if n < 2 * _THREADS:
-        run(code, doubles, *cases, *answers)
-    else:
-        parts = [slice(n * t // _THREADS, n * (t + 1) // _THREADS) for t in range(_THREADS)]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda part: run(code, doubles, *([a[part] for a in cases] + [a[part] for a in answers])), parts))
-    unknown = sorted({step.index for step in steps if step.action == "introduce" and step.index < n_context})
-    return Marginals(cause.T, none, log_evidence, {v: context[:, v] for v in unknown}, doubtful)
+
+
+def _cases(rows: Rows, chosen: Ints, tables: Tables) -> Cases:
+    positive = rows.positive[chosen]
+    row, finding = np.nonzero(positive)
+    first = np.zeros(len(chosen) + 1, dtype=np.intp)
+    np.cumsum(positive.sum(axis=1), out=first[1:])
+    return Cases(
+        np.ascontiguousarray(rows.at[chosen]),
+        first,
+        np.ascontiguousarray(finding),
+        rows.findings[chosen[row], finding],
+        np.ascontiguousarray(rows.seen[chosen]),
+        np.ascontiguousarray(rows.unknown[chosen[0]]),
+        np.ascontiguousarray(rows.context_prior[chosen]),
+        np.exp(rows.log_syndrome_escape[chosen]),
+        tables.first,
+        tables.absent[chosen],
+        tables.present[chosen],
+    )
+
+
+def _results(rows: Rows, chosen: Ints, tables: Tables) -> Results:
+    n = len(chosen)
+
+    def nothing(width: int) -> Floats:
+        return np.full((n, width), np.nan)
+
+    return Results(
+        np.zeros(n),
+        np.zeros(n, dtype=np.intp),
+        nothing(tables.absent.shape[1]),
+        nothing(rows.network.n_context),
+        nothing(rows.network.n_syndromes),
+        np.zeros(n),
+    )
+
+
+def _raw(results: Any) -> Raw:
+    return Raw(
+        log_of(results.mantissa, results.exponent), results.present, results.context, results.syndrome, results.doubles
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,10 @@ Ints = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False, init=False)
 class Network:
-    """Context -> causes -> findings, as arrays.
+    """Context -> causes -> syndromes -> findings, as arrays.
 
-    Axes: N cases, K causes, F findings, C context variables. An array with a leading N axis gives every case its own
-    values; without it all cases share them.
+    Axes: N cases, K causes, F findings, J syndromes, C context variables. An array with a leading N axis gives every case its
+    own values; without it all cases share them. A network may lack context, syndromes or both.
 
     Parameters
     ----------
@@ -25,7 +26,14 @@ class Network:
     link : (F, K) or (N, F, K)
         Noisy-OR link w: P(finding | only this cause) = 1 - (1 - leak)(1 - w). Zero means no link.
     leak : (F,) or (N, F)
-        P(finding | no cause).
+        P(finding | no cause, no syndrome).
+    syndrome_link : (J, K) or (N, J, K), optional
+        Noisy-OR link of each unobserved syndrome for each cause.
+    syndrome_leak : (J,) or (N, J), optional
+        P(syndrome | no cause).
+    finding_syndrome : (F, J) or (N, F, J), optional
+        Noisy-OR link of each finding for each syndrome:
+        P(finding absent | causes, syndromes) = (1 - leak) prod_k (1 - link)^c_k prod_j (1 - finding_syndrome)^s_j.
     context_log_odds : (K, C) or (N, K, C), optional
         log odds ratio of each cause for each boolean context variable:
         logit P(cause | x) = logit prior + sum_j context_log_odds[cause, j] * x_j.
@@ -43,9 +51,12 @@ class Network:
     prior: Floats
     link: Floats
     leak: Floats
-    context_log_odds: Floats | None = None
-    context_prior: Floats | None = None
-    requires: Ints | None = None
+    syndrome_link: Floats
+    syndrome_leak: Floats
+    finding_syndrome: Floats
+    context_log_odds: Floats
+    context_prior: Floats
+    requires: Ints
 
     def __init__(
         self,
@@ -53,6 +64,9 @@ class Network:
         link: ArrayLike,
         leak: ArrayLike,
         *,
+        syndrome_link: ArrayLike | None = None,
+        syndrome_leak: ArrayLike | None = None,
+        finding_syndrome: ArrayLike | None = None,
         context_log_odds: ArrayLike | None = None,
         context_prior: ArrayLike | None = None,
         requires: ArrayLike | None = None,
@@ -66,34 +80,55 @@ class Network:
         n_findings, n_causes = self.link.shape[-2:]
         _expect_axis("prior", self.prior, -1, n_causes, "causes (K) of link")
         _expect_axis("leak", self.leak, -1, n_findings, "findings (F) of link")
+        self._put_syndromes(put, syndrome_link, syndrome_leak, finding_syndrome)
         if (context_log_odds is None) != (context_prior is None):
             raise ValueError("context_log_odds and context_prior come together: give both or neither")
         if context_log_odds is None or context_prior is None:
-            put("context_log_odds", None)
-            put("context_prior", None)
-            put("requires", None)
             if requires is not None:
                 raise ValueError("requires needs context_log_odds and context_prior")
-        else:
-            log_odds = np.array(context_log_odds, dtype=np.float64)
-            if log_odds.ndim not in (2, 3) or log_odds.shape[-2] != n_causes:
-                expected = f"(K, C) or (N, K, C) with K = {n_causes}"
-                raise ValueError(f"context_log_odds: got shape {log_odds.shape}, expected {expected}")
-            if not np.isfinite(log_odds).all():
-                raise ValueError("context_log_odds: every log odds ratio must be finite")
-            put("context_log_odds", log_odds)
-            put("context_prior", _probabilities("context_prior", context_prior, (1, 2)))
-            _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[-1], "context variables (C)")
-            put("requires", _check_requires(requires, log_odds.shape[-1]))
+            context_log_odds, context_prior = np.zeros((n_causes, 0)), np.zeros(0)
+        log_odds = np.array(context_log_odds, dtype=np.float64)
+        if log_odds.ndim not in (2, 3) or log_odds.shape[-2] != n_causes:
+            expected = f"(K, C) or (N, K, C) with K = {n_causes}"
+            raise ValueError(f"context_log_odds: got shape {log_odds.shape}, expected {expected}")
+        if not np.isfinite(log_odds).all():
+            raise ValueError("context_log_odds: every log odds ratio must be finite")
+        put("context_log_odds", log_odds)
+        put("context_prior", _probabilities("context_prior", context_prior, (1, 2)))
+        _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[-1], "context variables (C)")
+        put("requires", _check_requires(requires, log_odds.shape[-1]))
         sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
         if len(sizes) > 1:
             raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")
 
+    def _put_syndromes(
+        self, put: Callable[[str, object], None], link: ArrayLike | None, leak: ArrayLike | None, finding: ArrayLike | None
+    ) -> None:
+        given = [value is not None for value in (link, leak, finding)]
+        if any(given) and not all(given):
+            raise ValueError("syndrome_link, syndrome_leak and finding_syndrome come together: give all three or none")
+        if link is None or leak is None or finding is None:
+            link, leak, finding = np.zeros((0, self.n_causes)), np.zeros(0), np.zeros((self.n_findings, 0))
+        put("syndrome_link", _probabilities("syndrome_link", link, (2, 3)))
+        put("syndrome_leak", _probabilities("syndrome_leak", leak, (1, 2)))
+        put("finding_syndrome", _probabilities("finding_syndrome", finding, (2, 3)))
+        n_syndromes = self.syndrome_link.shape[-2]
+        _expect_axis("syndrome_link", self.syndrome_link, -1, self.n_causes, "causes (K) of link")
+        _expect_axis("syndrome_leak", self.syndrome_leak, -1, n_syndromes, "syndromes (J) of syndrome_link")
+        _expect_axis("finding_syndrome", self.finding_syndrome, -1, n_syndromes, "syndromes (J) of syndrome_link")
+        _expect_axis("finding_syndrome", self.finding_syndrome, -2, self.n_findings, "findings (F) of link")
+
     def _batched(self) -> list[tuple[Floats, int]]:
-        arrays = [(self.prior, 2), (self.link, 3), (self.leak, 2)]
-        if self.context_prior is not None and self.context_log_odds is not None:
-            arrays += [(self.context_prior, 2), (self.context_log_odds, 3)]
-        return arrays
+        return [
+            (self.prior, 2),
+            (self.link, 3),
+            (self.leak, 2),
+            (self.syndrome_link, 3),
+            (self.syndrome_leak, 2),
+            (self.finding_syndrome, 3),
+            (self.context_log_odds, 3),
+            (self.context_prior, 2),
+        ]
 
     @property
     def n_cases(self) -> int | None:
@@ -111,9 +146,14 @@ class Network:
         return int(self.link.shape[-2])
 
     @property
+    def n_syndromes(self) -> int:
+        """J."""
+        return int(self.syndrome_link.shape[-2])
+
+    @property
     def n_context(self) -> int:
         """C."""
-        return 0 if self.context_log_odds is None else int(self.context_log_odds.shape[-1])
+        return int(self.context_log_odds.shape[-1])
 
 
 def _probabilities(name: str, value: ArrayLike, ndims: tuple[int, int]) -> Floats:
@@ -127,8 +167,8 @@ def _probabilities(name: str, value: ArrayLike, ndims: tuple[int, int]) -> Float
     return array
 
 
-def _expect_axis(name: str, array: Floats | None, axis: int, size: int, meaning: str) -> None:
-    if array is not None and array.shape[axis] != size:
+def _expect_axis(name: str, array: Floats, axis: int, size: int, meaning: str) -> None:
+    if array.shape[axis] != size:
         raise ValueError(f"{name}: got {array.shape[axis]} entries, expected {size}, one for each of the {meaning}")
 
 

@@ -1,0 +1,320 @@
+"""Who solves which case: rows in groups that share a program, on the NumPy or the compiled kernel, over the cores.
+
+Every choice that could change a bit of a result depends on the case alone: its layout and program. Grouping, chunks, threads
+and the kernel only decide how fast the same numbers appear.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ddx.inference.layout import CONTEXT, SYNDROME, Layout, assemble
+from ddx.inference.network import Floats, Ints, Network
+from ddx.inference.program import Program, plan_case, scan
+from ddx.inference.recursion import solve
+from ddx.inference.rows import Rows, Tables, unique_rows
+
+Kernel = Literal["auto", "numpy", "compiled"]
+
+# Positive findings up to which cases without syndromes and unknown context share a program in which every cause touches every
+# finding: side by side in the registers, that is faster than to skip what is not linked.
+DENSE = 8
+# Moves of the search for an order, for every double of state.
+EFFORT = 1.0 / 512
+# Doubles of state up to which cases may be solved at the same time on several cores (256 MiB each).
+_SIDE_BY_SIDE = 2.0**25
+# Cases of one task; doubles of state that NumPy holds at once (2 MiB, the second-level cache of current processors).
+_CHUNK = 4096
+_CHUNK_DOUBLES = 1 << 18
+# Equal plans below which the compiled kernel makes the plan of every case anew.
+_FEW = 16
+# Cases, and cases with a program of their own, from which loading the compiled kernel (a second) pays.
+_MANY, _MANY_OWN = 20_000, 200
+# Doubles of state of one case from which it pays.
+_LARGE = 1 << 22
+# Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
+_DOUBT = -600.0
+_LOG_2 = float(np.log(2.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """Of n cases; those that need more than the budget have ``doubles`` above it and nothing else."""
+
+    log_evidence: Floats  # (n,)
+    marginal: Floats  # (n, K)
+    context: Floats  # (n, C)
+    syndrome: Floats  # (n, J), nan for a syndrome without observed finding
+    doubles: Floats  # (n,) of state at once
+
+    @classmethod
+    def empty(cls, n: int, network: Network) -> Solved:
+        """Room for n cases."""
+        shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,))
+        return cls(*(np.full(shape, np.nan) for shape in shapes))
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Checked input: findings (N, F), observed context (N, C), frequencies of unknown context (N, C)."""
+
+    network: Network
+    findings: Floats
+    observed: Floats
+    context_prior: Floats
+    no_cause: bool = False  # P(no cause | context) in place of P(findings | context)
+
+    def rows(self, at: Ints) -> Rows:
+        """Some of the cases."""
+        rows = Rows(self.network, at, self.findings[at], self.observed[at], self.context_prior[at])
+        if self.no_cause:
+            rows.log_escape = np.full_like(rows.log_escape, -np.inf)
+        return rows
+
+
+def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
+    """Solve N cases, equal ones once; a case that needs more than ``limit`` doubles at once is left out."""
+    n = len(problem.findings)
+    result = Solved.empty(n, problem.network)
+    first, inverse = _distinct(problem)
+    compiled = load_compiled(kernel, wanted=len(first) >= _MANY)
+    size = max(1, min(_CHUNK, -(-len(first) // _threads())))
+    chunks = [first[start : start + size] for start in range(0, len(first), size)]
+    groups = [chunk[g] for chunk in chunks for g in _groups(np.isnan(problem.observed[chunk]))]
+    shared = min(limit, _SIDE_BY_SIDE)
+
+    def task(at: Ints) -> None:
+        _solve_group(problem.rows(at), compiled, kernel, shared, result)
+
+    if len(groups) > 1 and compiled is not None:
+        with ThreadPoolExecutor(_threads()) as pool:
+            list(pool.map(task, groups))
+    else:
+        for at in groups:
+            task(at)
+    for i in first[(result.doubles[first] > shared) & (result.doubles[first] <= limit)]:
+        _solve_group(problem.rows(np.array([i])), compiled, kernel, limit, result)
+    if len(first) < n:
+        for array in (result.log_evidence, result.marginal, result.context, result.syndrome, result.doubles):
+            array[:] = array[first[inverse]]
+    return result
+
+
+def _distinct(problem: Problem) -> tuple[Ints, Ints]:
+    """First of every set of equal cases, and which of them each case is (N,)."""
+    n, net = len(problem.findings), problem.network
+    if net.link.ndim == 3 or net.syndrome_link.ndim == 3 or net.context_log_odds.ndim == 3 or n < 2:
+        return np.arange(n), np.arange(n)
+    own = [a for a in (net.prior, net.leak, net.syndrome_leak) if a.ndim == 2]
+    keys = [problem.findings, problem.observed, problem.context_prior, *own]
+    # A random projection tells rows apart; equal ones are then compared in full.
+    rng = np.random.default_rng(0)
+    mark = np.zeros(n)
+    for key in keys:
+        mark += np.nan_to_num(key, nan=-1.0) @ rng.random(key.shape[1])
+    _, first, inverse = np.unique(mark, return_index=True, return_inverse=True)
+    if len(first) == n or not all(np.array_equal(key[first[inverse]], key, equal_nan=True) for key in keys):
+        return np.arange(n), np.arange(n)
+    return first, inverse
+
+
+def load_compiled(kernel: Kernel, *, wanted: bool) -> Any:
+    """The module with the compiled kernel, or None: asked for, or wanted (or there already) and installed."""
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"kernel: got {kernel!r}, allowed: {', '.join(get_args(Kernel))}")
+    name = "ddx.inference.compiled"
+    if kernel == "numpy" or (kernel == "auto" and not wanted and name not in sys.modules):
+        return None
+    try:
+        # Loaded here: it takes a second, and numba may be missing.
+        return import_module(name)
+    except ImportError as error:
+        if kernel == "auto":
+            return None
+        raise ImportError('the compiled kernel needs numba: pip install numba, or use kernel="numpy"') from error
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result: Solved) -> None:
+    """Cases with the same unknown context."""
+    tables = rows.tables(rows.unknown[0])
+    open_context = (rows.depends & rows.unknown[0]).any()
+    n_positive = rows.positive.sum(axis=1)
+    dense = (n_positive <= DENSE) & ~rows.seen.any(axis=1) & (not open_context)
+    for m in np.unique(n_positive[dense]).tolist():
+        chosen = np.flatnonzero(dense & (n_positive == m))
+        layout, program, doubles = _dense(m, rows.network.n_causes)
+        _solve_shared(rows, chosen, tables, (layout, program, doubles), compiled, limit, result)
+    own = np.flatnonzero(~dense)
+    if not len(own):
+        return
+    signatures = _groups(_signature(rows, own))
+    if compiled is None and kernel == "auto":
+        wanted = len(signatures) > _MANY_OWN
+        for group in signatures[:_MANY_OWN]:
+            wanted = wanted or plan_of(rows, int(own[group[0]]), tables.first, None, 0.0)[2] > _LARGE
+        compiled = load_compiled(kernel, wanted=wanted)
+    alone = []
+    for group in signatures:
+        if compiled is not None and len(group) < _FEW:
+            alone.append(own[group])
+            continue
+        planned = plan_of(rows, int(own[group[0]]), tables.first, compiled, EFFORT)
+        if compiled is not None and planned[2] > _CHUNK_DOUBLES:
+            alone.append(own[group])
+        else:
+            _solve_shared(rows, own[group], tables, planned, compiled, limit, result)
+    if alone:
+        chosen = np.concatenate(alone)
+        raw = compiled.run_each(rows, chosen, tables, EFFORT, limit)
+        result.doubles[rows.at[chosen]] = raw.doubles
+        fits = np.flatnonzero(raw.doubles <= limit)
+        _put(rows, chosen[fits], tables, raw.of(fits), result)
+
+
+def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> tuple[Layout, Program, float]:
+    """Layout and program of a case of its own, and the doubles that it needs."""
+    plan = plan_case if compiled is None else compiled.plan_case
+    layout, program, doubles = plan(*rows.on(i), first, effort)
+    return layout, program, float(doubles)
+
+
+@lru_cache(maxsize=256)
+def _dense(m: int, n_causes: int) -> tuple[Layout, Program, float]:
+    """The plan for m positive findings to which every cause may link."""
+    nothing = np.zeros(0, dtype=np.bool_)
+    none = np.zeros((n_causes, 0), dtype=np.bool_)
+    layout = assemble(
+        np.ones((m, n_causes), dtype=np.bool_), none.T, np.zeros((m, 0), dtype=np.bool_), nothing, none, nothing,
+        np.zeros(0, dtype=np.intp), False,
+    )  # fmt: skip
+    program = scan(layout, np.arange(len(layout.cause)), np.arange(n_causes + 1))
+    return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])
+
+
+def _signature(rows: Rows, own: Ints) -> Any:
+    """(n, bytes) equal for cases with the same layout."""
+    parts = [rows.positive[own], rows.seen[own]]
+    for array in (rows.network.link, rows.network.finding_syndrome):
+        if array.ndim == 3:
+            there = rows.positive[own].any(axis=0)
+            on = (array[rows.at[own]][:, there] > 0.0) & rows.positive[own][:, there, None]
+            parts.append(on.reshape(len(own), -1))
+    if rows.network.syndrome_link.ndim == 3:
+        parts.append((rows.network.syndrome_link[rows.at[own]] > 0.0).reshape(len(own), -1))
+    return np.packbits(np.concatenate(parts, axis=1), axis=1)
+
+
+def _solve_shared(
+    rows: Rows, chosen: Ints, tables: Tables, planned: tuple[Layout, Program, float], compiled: Any, limit: float, result: Solved
+) -> None:
+    """Cases that share a layout and a program."""
+    layout, program, doubles = planned
+    if doubles > limit:
+        result.doubles[rows.at[chosen]] = doubles
+        return
+    if compiled is not None:
+        _put(rows, chosen, tables, compiled.run_shared(rows, chosen, tables, planned), result)
+        return
+    size = max(1, int(_CHUNK_DOUBLES // doubles))
+    for part in np.split(chosen, range(size, len(chosen), size)):
+        _put(rows, part, tables, run_numpy(rows, part, take(tables, part), planned), result)
+
+
+def take(tables: Tables, chosen: Ints) -> Tables:
+    """The tables of some cases."""
+    return Tables(tables.first, tables.absent[chosen], tables.present[chosen], tables.log_scale[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """What a kernel returns for n cases."""
+
+    log_mantissa: Floats  # (n,)
+    slope: Floats  # (n, E) of log evidence to ``Tables.present``
+    context: Floats  # (n, C) nan where the context variable has no slot
+    syndrome: Floats  # (n, J) likewise
+    doubles: Floats  # (n,)
+
+    def of(self, chosen: Ints) -> Raw:
+        """Some of the cases."""
+        arrays = (self.log_mantissa, self.slope, self.context, self.syndrome, self.doubles)
+        return Raw(*(array[chosen] for array in arrays))
+
+
+def run_numpy(
+    rows: Rows, chosen: Ints, tables: Tables, planned: tuple[Layout, Program, float], dtype: type = np.float64
+) -> Raw:
+    """The NumPy kernel for cases that share a plan; ``tables`` are those of the chosen cases."""
+    layout, program, doubles = planned
+    slopes = solve(program, rows.block(layout, chosen, tables, dtype))
+    context = np.full((len(chosen), rows.network.n_context), np.nan)
+    syndrome = np.full((len(chosen), rows.network.n_syndromes), np.nan)
+    for v, (kind, index) in enumerate(zip(layout.slot_kind, layout.slot_index, strict=True)):
+        if kind == CONTEXT:
+            context[:, index] = slopes.marginal[v]
+        elif kind == SYNDROME:
+            syndrome[:, index] = slopes.marginal[v]
+    log_mantissa = log_of(slopes.mantissa, slopes.exponent)
+    return Raw(log_mantissa, slopes.present.T, context, syndrome, np.full(len(chosen), doubles))
+
+
+def log_of(mantissa: Floats, exponent: Ints) -> Floats:
+    """Natural logarithm of mantissa * 2**exponent."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(mantissa) + exponent * _LOG_2, dtype=np.float64)
+
+
+def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved) -> None:
+    """Combine what a kernel returned with what was folded in before."""
+    at = rows.at[chosen]
+    part = take(tables, chosen)
+    result.doubles[at] = raw.doubles
+    with np.errstate(invalid="ignore", over="ignore"):
+        joint = part.present * raw.slope
+        if joint.shape[1] > rows.network.n_causes:
+            joint = np.add.reduceat(joint, part.first[:-1], axis=1)
+        # Rounding can exceed 1 by an ulp.
+        result.marginal[at] = np.minimum(joint, 1.0)
+        result.context[at] = np.minimum(raw.context, 1.0)
+        result.syndrome[at] = np.minimum(raw.syndrome, 1.0)
+    result.log_evidence[at] = raw.log_mantissa + part.log_scale + rows.log_constant[chosen]
+    for i in np.flatnonzero(raw.log_mantissa < _DOUBT):
+        _solve_widely(rows, int(chosen[i]), result)
+
+
+def _solve_widely(rows: Rows, i: int, result: Solved) -> None:
+    """One case in the longest floats of this machine (on x86 their exponents are sixteen times as large)."""
+    at = rows.at[i : i + 1]
+    alone = Rows(rows.network, at, rows.findings[i : i + 1], rows.observed[i : i + 1], rows.context_prior[i : i + 1])
+    alone.log_escape = rows.log_escape[i : i + 1]
+    tables = alone.tables(alone.unknown[0], np.longdouble)
+    raw = run_numpy(alone, np.zeros(1, dtype=np.intp), tables, plan_of(alone, 0, tables.first, None, EFFORT), np.longdouble)
+    with np.errstate(invalid="ignore"):
+        joint = np.add.reduceat(tables.present * raw.slope, tables.first[:-1], axis=1)
+        result.marginal[at] = np.minimum(joint, 1.0)
+        result.context[at] = np.minimum(raw.context, 1.0)
+        result.syndrome[at] = np.minimum(raw.syndrome, 1.0)
+    result.log_evidence[at] = raw.log_mantissa + np.asarray(tables.log_scale, dtype=np.float64) + alone.log_constant
+
+
+def _groups(keys: Any) -> list[Ints]:
+    """Row indices of every group of equal rows of an array (n, X), in a fixed order."""
+    if keys.shape[1] == 0:
+        return [np.arange(len(keys))]
+    first, inverse = unique_rows(keys)
+    if len(first) == 1:
+        return [np.arange(len(keys))]
+    order = np.argsort(inverse, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)

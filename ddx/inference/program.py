@@ -1,0 +1,224 @@
+"""A layout and an order of its causes -> the steps that both kernels run.
+
+A state is a flat array over the slots in hand; the slot introduced last is its fastest bit. A slot enters before the first
+cause that touches it and is summed out after the last one, or after the last factor that needs it. ``scan`` is written for
+both worlds, as the functions of ``layout`` are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ddx.inference.layout import Booleans, Layout, assemble, search
+from ddx.inference.network import Ints
+
+ABSORB, INTRODUCE, SUM_OUT, OBSERVE = 0, 1, 2, 3
+# Doubles of stored states (128 MiB) above which some are computed twice instead of stored.
+_STORE_ALL = 1 << 24
+# Doubles beyond which no machine holds the states, and integers no longer count them.
+HOPELESS = 2.0**40
+
+
+class Program(NamedTuple):
+    """Steps (S,); ``x_first[s]`` and ``x_first[s + 1]`` bound the part of step s in a list."""
+
+    action: Ints
+    subject: Ints  # slot introduced or summed out, absorbed cause (0 to A - 1), factor
+    width: Ints  # slots in hand before the step
+    shift: Ints  # of the slot summed out, or of the parent of the one introduced; -1 for none
+    table: Ints  # where the table of the cause or factor starts
+    axis_first: Ints  # the shifts of the slots that index this table, its fastest bit first
+    axis_shift: Ints
+    bit_first: Ints  # the shifts of the slots that the cause may set, and which link each has
+    bit_shift: Ints
+    bit_link: Ints
+    segment_first: Ints  # (G + 1,) steps: states are stored segment by segment
+    offset: Ints  # (S,) of the state before the step in the store of its segment
+    size: Ints  # (3,) doubles of the checkpoints, of the largest segment's store, of the widest state
+
+
+def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
+    """The program of a layout whose causes are absorbed in this order.
+
+    ``cause_table`` (K,): where the table of each cause starts. The tables of the factors follow one another.
+    """
+    n_slots, n, n_factors = len(layout.slot_kind), len(layout.cause), len(layout.factor)
+    n_steps = n + 2 * n_slots + n_factors
+    action, subject = np.zeros(n_steps, np.intp), np.zeros(n_steps, np.intp)
+    width_of, shift_of = np.zeros(n_steps, np.intp), np.full(n_steps, -1, np.intp)
+    table = np.zeros(n_steps, np.intp)
+    axis_first, bit_first = np.zeros(n_steps + 1, np.intp), np.zeros(n_steps + 1, np.intp)
+    axis_shift = np.zeros(len(layout.context_slot) + len(layout.factor_slot), np.intp)
+    bit_shift, bit_link = np.zeros(len(layout.bit_slot), np.intp), np.zeros(len(layout.bit_slot), np.intp)
+    factor_table, entries = np.zeros(n_factors, np.intp), 0
+    for r in range(n_factors):
+        factor_table[r] = entries
+        entries += 1 << (layout.factor_first[r + 1] - layout.factor_first[r])
+
+    last, end = np.full(n_slots, -1, np.intp), np.zeros(n_slots, np.intp)
+    for t in range(n):
+        a = order[t]
+        for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
+            last[layout.touch_slot[i]] = t
+    for v in range(n_slots):
+        end[v] = last[v]
+    ready = np.zeros(n_factors, np.intp)
+    for r in range(n_factors):
+        ready[r] = -1
+        for i in range(layout.factor_first[r], layout.factor_first[r + 1]):
+            ready[r] = max(ready[r], last[layout.factor_slot[i]])
+        for i in range(layout.factor_first[r], layout.factor_first[r + 1]):
+            v = layout.factor_slot[i]
+            end[v] = max(end[v], ready[r])
+
+    hand, width = np.zeros(n_slots, np.intp), 0
+    place = np.full(n_slots, -1, np.intp)  # position of a slot in hand
+    s, axes, bits = 0, 0, 0
+    needed = np.zeros(n_slots, np.intp)
+    for t in range(-1, n):
+        # What comes before the first cause: slots that no cause touches, and their factors.
+        a = order[t] if t >= 0 else -1
+        count = 0
+        if t >= 0:
+            for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
+                needed[count] = layout.touch_slot[i]
+                count += 1
+        else:
+            for v in range(n_slots):
+                if last[v] < 0:
+                    needed[count] = v
+                    count += 1
+        for child in range(2):
+            for i in range(count):
+                v = needed[i]
+                parent = layout.slot_parent[v]
+                if place[v] < 0 and (parent >= 0) == (child == 1):
+                    action[s], subject[s], width_of[s] = INTRODUCE, v, width
+                    if parent >= 0:
+                        shift_of[s] = width - 1 - place[parent]
+                    axis_first[s + 1], bit_first[s + 1] = axes, bits
+                    s += 1
+                    hand[width] = v
+                    place[v] = width
+                    width += 1
+        if t >= 0:
+            action[s], subject[s], width_of[s] = ABSORB, a, width
+            table[s] = cause_table[layout.cause[a]]
+            for i in range(layout.context_first[a], layout.context_first[a + 1]):
+                axis_shift[axes] = width - 1 - place[layout.context_slot[i]]
+                axes += 1
+            for i in range(layout.bit_first[a], layout.bit_first[a + 1]):
+                bit_shift[bits] = width - 1 - place[layout.bit_slot[i]]
+                bit_link[bits] = i
+                bits += 1
+            axis_first[s + 1], bit_first[s + 1] = axes, bits
+            s += 1
+        for r in range(n_factors):
+            if ready[r] == t:
+                action[s], subject[s], width_of[s], table[s] = OBSERVE, r, width, factor_table[r]
+                for i in range(layout.factor_first[r], layout.factor_first[r + 1]):
+                    axis_shift[axes] = width - 1 - place[layout.factor_slot[i]]
+                    axes += 1
+                axis_first[s + 1], bit_first[s + 1] = axes, bits
+                s += 1
+        for v in range(n_slots):
+            if end[v] == t and place[v] >= 0:
+                action[s], subject[s], width_of[s] = SUM_OUT, v, width
+                shift_of[s] = width - 1 - place[v]
+                axis_first[s + 1], bit_first[s + 1] = axes, bits
+                s += 1
+                for i in range(place[v], width - 1):
+                    hand[i] = hand[i + 1]
+                    place[hand[i]] = i
+                width -= 1
+                place[v] = -2
+
+    # States are stored segment by segment; the state before a segment is kept as a checkpoint.
+    widest, total = 0, 0
+    for i in range(s):
+        widest = max(widest, width_of[i] + (1 if action[i] == INTRODUCE else 0))
+        total += 1 << width_of[i]
+    best_budget, best_memory = total, total
+    budget = total
+    while total > _STORE_ALL and budget >= (1 << widest):
+        checkpoints, inside, largest = 0, 0, 0
+        for i in range(s):
+            size = 1 << width_of[i]
+            if i == 0 or inside + size > budget:
+                checkpoints += size
+                inside = 0
+            inside += size
+            largest = max(largest, inside)
+        if checkpoints + largest < best_memory:
+            best_budget, best_memory = budget, checkpoints + largest
+        budget = budget * 3 // 4
+    segment_first, segments = np.zeros(s + 1, np.intp), 0
+    offset = np.zeros(s, np.intp)
+    inside, checkpoints, largest = 0, 0, 0
+    for i in range(s):
+        size = 1 << width_of[i]
+        if i == 0 or inside + size > best_budget:
+            segment_first[segments] = i
+            segments += 1
+            checkpoints += size
+            inside = 0
+        offset[i] = inside
+        inside += size
+        largest = max(largest, inside)
+    segment_first[segments] = s
+    return Program(
+        action[:s],
+        subject[:s],
+        width_of[:s],
+        shift_of[:s],
+        table[:s],
+        axis_first[: s + 1],
+        axis_shift[:axes],
+        bit_first[: s + 1],
+        bit_shift[:bits],
+        bit_link[:bits],
+        segment_first[: segments + 1],
+        offset,
+        np.array([checkpoints, largest, 1 << widest], dtype=np.intp),
+    )
+
+
+def plan_case(
+    link_on: Booleans,
+    syndrome_on: Booleans,
+    finding_syndrome_on: Booleans,
+    seen: Booleans,
+    depends: Booleans,
+    unknown: Booleans,
+    requires: Ints,
+    cause_table: Ints,
+    effort: float,
+) -> tuple[Layout, Program, float]:
+    """The layout and program of a case with the fewest doubles of state, and the doubles that it needs at once.
+
+    Parameters as for ``assemble``, ``search`` and ``scan``. Enumeration is tried where the linked causes are fewer than the
+    positive findings. Beyond HOPELESS doubles the layout is empty.
+    """
+    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, False)
+    order, cost = search(layout, effort)
+    linked = 0
+    for k in range(link_on.shape[1]):
+        for b in range(link_on.shape[0]):
+            if link_on[b, k]:
+                linked += 1
+                break
+    if linked < link_on.shape[0]:
+        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, True)
+        other_order, other_cost = search(other, effort)
+        if other_cost < cost:
+            layout, order, cost = other, other_order, other_cost
+    if cost > HOPELESS:
+        nothing, nobody = link_on[:0], np.zeros_like(unknown)
+        layout = assemble(
+            nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, False
+        )
+        return layout, scan(layout, order, cause_table), cost
+    program = scan(layout, order, cause_table)
+    return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])

@@ -1,0 +1,259 @@
+"""Evidence and network -> the numbers that the recursion needs of every case, and back.
+
+Axes: n cases, K causes, F findings, J syndromes, C context variables, E entries in the tables of all causes. All sums over
+findings are exact before their last rounding, so a case gets the same bits in any company.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
+from ddx.inference.network import Floats, Ints, Network
+from ddx.inference.recursion import Block
+
+# Logarithms of 1 - w are above -37 for every w < 1.
+_LOG_BOUND = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """P(cause absent or present, absent findings | unknown context), one entry for every combination that matters."""
+
+    first: Ints  # (K + 1,) where the entries of a cause start
+    absent: Floats  # (n, E), those of a cause without unknown context divided by their sum
+    present: Floats  # (n, E)
+    log_scale: Floats  # (n,) what was divided out
+
+
+class Rows:
+    """n cases of a network; ``at`` are their indices in its arrays with a case axis."""
+
+    def __init__(self, network: Network, at: Ints, findings: Floats, observed: Floats, context_prior: Floats) -> None:
+        self.network, self.at = network, at
+        self.findings, self.observed, self.context_prior = findings, observed, context_prior
+        absent, positive = findings == 0.0, findings > 0.0
+        link, syndrome = self.take(network.link, 3), self.take(network.finding_syndrome, 3)
+        linked = (link > 0.0).any(axis=-1) | (syndrome > 0.0).any(axis=-1)
+        self.positive: Booleans = positive & linked
+        self.log_escape = log_escape(absent, link)
+        self.log_syndrome_escape = log_escape(absent, syndrome)
+        leak = self.take(network.leak, 2)
+        self.log_constant = log_escape(absent, leak[..., None])[:, 0] + self._log_isolated(positive & ~linked, leak)
+        if syndrome.ndim == 2:
+            self.seen: Booleans = (absent | positive).astype(np.float64) @ (syndrome > 0.0) > 0.0
+        else:
+            self.seen = ((absent | positive)[:, :, None] & (syndrome > 0.0)).any(axis=1)
+        self.unknown: Booleans = np.isnan(observed)
+
+    def take(self, array: Floats, ndim: int) -> Floats:
+        """The part of an array that belongs to these cases."""
+        return array[self.at] if array.ndim == ndim else array
+
+    def _log_isolated(self, isolated: Booleans, leak: Floats) -> Floats:
+        """Log likelihood of the positive findings that nothing but their leak explains."""
+        row, finding = np.nonzero(isolated)
+        total = np.zeros(len(isolated))
+        if len(row):
+            v, p = self.findings[row, finding], leak[finding] if leak.ndim == 1 else leak[row, finding]
+            with np.errstate(divide="ignore"):
+                np.add.at(total, row, np.log(v * p + (1.0 - v) * (1.0 - p)))
+        return total
+
+    @cached_property
+    def depends(self) -> Booleans:
+        """(K, C) which context variable changes which cause."""
+        effect = self.network.context_log_odds != 0.0
+        return effect if effect.ndim == 2 else np.asarray(effect.any(axis=0))
+
+    @cached_property
+    def log_odds(self) -> Floats:
+        """(n or 1, K) prior log odds of the causes, observed context included."""
+        prior = self.take(self.network.prior, 2)
+        with np.errstate(divide="ignore"):
+            log_odds = np.atleast_2d(np.log(prior) - np.log1p(-prior))
+        if self.network.n_context:
+            effect = self.take(self.network.context_log_odds, 3)
+            said = np.where(self.unknown, 0.0, self.observed)
+            log_odds = log_odds + exact_sum(said, effect.swapaxes(-1, -2), float(np.abs(self.network.context_log_odds).max()))
+        return log_odds
+
+    def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
+        """For cases with the same unknown context (C,)."""
+        causes, code = [], []
+        first = np.zeros(self.network.n_causes + 1, dtype=np.intp)
+        for k, depends in enumerate(self.depends & unknown):
+            variables = np.flatnonzero(depends)
+            entry = np.arange(1 << len(variables))
+            bits = np.zeros((len(entry), self.network.n_context))
+            bits[:, variables] = (entry[:, None] >> np.arange(len(variables))) & 1
+            causes += [k] * len(entry)
+            code.append(bits)
+            first[k + 1] = first[k] + len(entry)
+        cause = np.array(causes, dtype=np.intp)
+        absent, present = self._priors(cause, np.concatenate([np.zeros((0, self.network.n_context)), *code]))
+        escape = np.exp(self.log_escape.astype(dtype))
+        present = present.astype(dtype) * escape[:, cause]
+        absent = np.broadcast_to(absent.astype(dtype), present.shape).copy()
+        free = np.flatnonzero(np.diff(first) == 1)
+        entry = first[free]
+        unit = absent[:, entry] + present[:, entry]
+        certain = absent[:, entry] == 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_unit = np.log(unit)
+            absent[:, entry] /= unit
+            present[:, entry] = np.where(certain, 1.0, present[:, entry] / unit)
+        if certain.any():
+            absent[:, entry] = np.where(certain, 0.0, absent[:, entry])
+            log_unit = np.where(certain, self.log_escape[:, free], log_unit)
+        return Tables(first, absent, present, np.ascontiguousarray(log_unit).sum(axis=1))
+
+    def _priors(self, cause: Ints, bits: Floats) -> tuple[Floats, Floats]:
+        """P(cause absent), P(cause present) (n or 1, E) for every entry; equal rows are computed once."""
+        effect = self.network.context_log_odds
+        batched = effect.ndim == 3
+        rows, inverse = unique_rows(self.log_odds) if not batched else (np.arange(len(self.log_odds)), None)
+        log_odds = self.log_odds[rows][:, cause]
+        if self.network.n_context:
+            effect = effect[self.at][:, cause] if batched else effect[cause]
+            log_odds = log_odds + (bits * effect).sum(axis=-1)
+        absent, present = expit(-log_odds), expit(log_odds)
+        return (absent, present) if inverse is None or len(rows) == 1 else (absent[inverse], present[inverse])
+
+    def on(self, i: int) -> tuple[Booleans, Booleans, Booleans, Booleans, Booleans, Booleans, Ints]:
+        """What ``assemble`` needs of case i."""
+        net, positive = self.network, np.flatnonzero(self.positive[i])
+
+        def case(array: Floats) -> Floats:
+            return array[self.at[i]] if array.ndim == 3 else array
+
+        return (
+            case(net.link)[positive] > 0.0,
+            case(net.syndrome_link) > 0.0,
+            case(net.finding_syndrome)[positive] > 0.0,
+            self.seen[i],
+            self.depends,
+            self.unknown[i],
+            net.requires,
+        )
+
+    def positions(self, chosen: Ints) -> tuple[Ints, Floats]:
+        """Positive findings (n, m) and their values (n, m) of cases that have equally many."""
+        n = len(chosen)
+        finding = np.nonzero(self.positive[chosen])[1].reshape(n, -1 if self.positive[chosen[0]].any() else 0)
+        return finding, np.take_along_axis(self.findings[chosen], finding, axis=1)
+
+    def block(self, layout: Layout, chosen: Ints, tables: Tables, dtype: type = np.float64) -> Block:
+        """The numbers of the chosen cases, which share a layout; ``tables`` has a row for each of them."""
+        net, n, at = self.network, len(chosen), self.at[chosen]
+        finding, value = self.positions(chosen)
+        kind, index = layout.slot_kind, layout.slot_index
+
+        def gather(array: Floats, *axes: Ints) -> Floats:
+            """array[..., axes] with a case axis in front, whether the array has one or not."""
+            case = (at[:, None],) if array.ndim > len(axes) else ()
+            return np.broadcast_to(array[case + axes], (n, axes[-1].shape[-1]))
+
+        def filled(shape: int, fill: float) -> Floats:
+            return np.full((n, shape), fill)
+
+        link = filled(len(layout.bit_slot), 1.0)
+        cause = np.repeat(layout.cause, np.diff(layout.bit_first))
+        bit_kind, bit_index = kind[layout.bit_slot], index[layout.bit_slot]
+        here = bit_kind == FINDING
+        link[:, here] = gather(net.link, finding[:, bit_index[here]], cause[here])
+        here = bit_kind == SYNDROME
+        link[:, here] = gather(net.syndrome_link, bit_index[here], cause[here])
+
+        entry, leave = filled(len(kind), 0.0), np.ones((2, n, len(kind)))
+        here = kind == CONTEXT
+        entry[:, here] = self.context_prior[chosen][:, index[here]]
+        here = kind == SYNDROME
+        entry[:, here] = gather(net.syndrome_leak, index[here])
+        leave[1][:, here] = np.exp(self.log_syndrome_escape[chosen][:, index[here]])
+        here = kind == FINDING
+        entry[:, here] = gather(net.leak, finding[:, index[here]])
+        here = here & ~np.isin(np.arange(len(kind)), layout.factor_slot)
+        leave[0][:, here], leave[1][:, here] = 1.0 - value[:, index[here]], value[:, index[here]]
+
+        factors = []
+        for r, position in enumerate(layout.factor):
+            slots = layout.factor_slot[layout.factor_first[r] : layout.factor_first[r + 1]]
+            f = finding[:, position]
+            weights = filled(len(slots), 1.0)
+            here = kind[slots] == SYNDROME
+            weights[:, here] = gather(net.finding_syndrome, f[:, None], index[slots[here]])
+            here = kind[slots] == CAUSE
+            weights[:, here] = gather(net.link, f[:, None], index[slots[here]])
+            own_bit = bool((kind[slots] == FINDING).any())
+            leak = filled(1, 0.0) if own_bit else gather(net.leak, f[:, None])
+            explained, not_explained = noisy_or_table(leak, weights)
+            v = value[:, position, None]
+            factors.append(v * explained + (1.0 - v) * not_explained)
+        factor = np.concatenate(factors, axis=1) if factors else filled(0, 0.0)
+
+        def wide(array: Floats) -> Floats:
+            return np.ascontiguousarray(array.T, dtype=dtype)
+
+        leave_rows = np.ascontiguousarray(leave.swapaxes(1, 2), dtype=dtype)
+        return Block(wide(tables.absent), wide(tables.present), wide(link), wide(entry), leave_rows, wide(factor))
+
+
+def noisy_or_table(leak: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """P(finding), P(no finding) (n, 2**p) for every combination of p parents, the first one the fastest bit.
+
+    leak (n, 1), weights (n, p). Both sides are sums and products of non-negative numbers: 1 - P would lose digits.
+    """
+    explained, not_explained = leak, 1.0 - leak
+    for w in weights.T[:, :, None]:
+        explained = np.concatenate([explained, explained + not_explained * w], axis=1)
+        not_explained = np.concatenate([not_explained, not_explained * (1.0 - w)], axis=1)
+    return explained, not_explained
+
+
+def log_escape(absent: Booleans, link: Floats) -> Floats:
+    """Log prod over absent findings of (1 - link): absent (n, F), link (F, X) or (n, F, X) -> (n, X)."""
+    columns = np.flatnonzero(absent.any(axis=0))
+    n_findings, chosen, part = absent.shape[1], absent[:, columns].astype(np.float64), link[..., columns, :]
+    certain = part == 1.0
+    total = exact_sum(chosen, np.log1p(-np.where(certain, 0.0, part)), 2.0**_LOG_BOUND, n_findings)
+    if certain.any():
+        blocked = chosen @ certain if link.ndim == 2 else np.einsum("nf,nfx->nx", chosen, certain.astype(np.float64))
+        total = np.where(blocked > 0.0, -np.inf, total)
+    return total
+
+
+def exact_sum(mask: Floats, values: Floats, bound: float, terms: int | None = None) -> Floats:
+    """sum over f of mask (n, f) of zeros and ones times values (f, X) or (n, f, X), |values| <= bound: (n, X).
+
+    Rounded once, so the result depends neither on the order of the sum, nor on how a library blocks a product of matrices:
+    the values are split into two fixed-point parts whose sums of ``terms`` numbers are exact in float64 (Rump, Ogita and Oishi
+    2008, Accurate floating-point summation, use the same splitting). What is left out is below 2**-70 of the bound.
+    """
+    places = int(np.ceil(np.log2(max(terms or mask.shape[1], 2)))) + 1
+    unit = 2.0 ** (int(np.ceil(np.log2(bound))) + places - 53) if bound > 0.0 else 1.0
+    high = np.rint(values / unit) * unit
+    fine = unit * 2.0 ** (places - 53)
+    low = np.rint((values - high) / fine) * fine
+    if values.ndim == 2:
+        return np.asarray(mask @ high + mask @ low)
+    return np.asarray(np.einsum("nf,nfx->nx", mask, high) + np.einsum("nf,nfx->nx", mask, low))
+
+
+def unique_rows(array: Floats) -> tuple[Ints, Ints]:
+    """First index of every distinct row of an array (n, X), bit for bit, and which of them each row is (n,)."""
+    if len(array) == 1 or (array[0] == array).all():
+        return np.zeros(1, dtype=np.intp), np.zeros(len(array), dtype=np.intp)
+    rows = np.ascontiguousarray(array)
+    packed = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
+    return first, inverse.ravel()
+
+
+def expit(x: Floats) -> Floats:
+    """Logistic function without overflow, relative error of a few ulp on both tails."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0.0, 1.0, e) / (1.0 + e)
