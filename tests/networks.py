@@ -1,8 +1,8 @@
 """Networks to test with, and three ways to the right answer that share no code with ddx.
 
-``enumerate_posterior`` sums over every configuration of context and causes, straight from the definition of the model;
-``quickscore`` is Heckerman's inclusion-exclusion over the findings in 120-digit arithmetic; ``to_pyagrum`` hands the tables
-of an exported network to another engine. Axes: N cases, K causes, F findings, C context variables.
+``enumerate_posterior`` sums over every configuration of context, causes and syndromes, straight from the definition of the
+model; ``quickscore`` is Heckerman's inclusion-exclusion over the findings in 120-digit arithmetic; ``to_pyagrum`` hands the
+tables of an exported network to another engine. Axes: N cases, K causes, J syndromes, F findings, C context variables.
 """
 
 import itertools
@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import mpmath
 import numpy as np
+from hypothesis import strategies as st
 
 import ddx
-from ddx.inference import Network
+from ddx.inference import Network, dispatch
 from ddx.knowledge import Cause, Context, Finding, KnowledgeBase, Parameter
 
 nan = np.nan
@@ -30,22 +31,29 @@ class Example:
     context_log_odds: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (K, C)
     context_prior: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (C,)
     requires: tuple[int, ...] = ()
+    syndrome_link: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (J, K)
+    syndrome_leak: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (J,)
+    finding_syndrome: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (F, J)
 
     @property
     def n_context(self):
         return len(self.context_prior)
 
+    @property
+    def n_syndromes(self):
+        return len(self.syndrome_leak)
+
+    def arrays(self):
+        """The arguments of Network; those of a layer that is not there are left out."""
+        names = ["prior", "link", "leak"]
+        if self.n_context:
+            names += ["context_log_odds", "context_prior", *(["requires"] if self.requires else [])]
+        if self.n_syndromes:
+            names += ["syndrome_link", "syndrome_leak", "finding_syndrome"]
+        return {name: getattr(self, name) for name in names}
+
     def network(self):
-        if not self.n_context:
-            return Network(self.prior, self.link, self.leak)
-        return Network(
-            self.prior,
-            self.link,
-            self.leak,
-            context_log_odds=self.context_log_odds,
-            context_prior=self.context_prior,
-            requires=self.requires or None,
-        )
+        return Network(**self.arrays())
 
 
 class Answer(NamedTuple):
@@ -55,12 +63,29 @@ class Answer(NamedTuple):
     none: float
     log_evidence: float
     context: np.ndarray  # (C,)
+    syndrome: np.ndarray  # (J,) nan for a syndrome none of whose findings was observed
 
 
-def random_example(seed, n_causes, n_findings, n_context=0, requires=(), *, density=0.5, prior=(0.01, 0.5), leak=(0.01, 0.3)):
+def random_example(
+    seed,
+    n_causes,
+    n_findings,
+    n_context=0,
+    requires=(),
+    *,
+    density=0.5,
+    prior=(0.01, 0.5),
+    leak=(0.01, 0.3),
+    n_syndromes=0,
+    syndrome_density=0.6,
+):
     """A network of random sparse links; every context variable changes about half of the causes."""
     rng = np.random.default_rng(seed)
-    link = rng.uniform(0.05, 0.95, (n_findings, n_causes)) * (rng.random((n_findings, n_causes)) < density)
+
+    def links(share, *shape):
+        return rng.uniform(0.05, 0.95, shape) * (rng.random(shape) < share)
+
+    link = links(density, n_findings, n_causes)
     log_odds = rng.normal(0.0, 1.5, (n_causes, n_context)) * (rng.random((n_causes, n_context)) < 0.5)
     return Example(
         prior=np.exp(rng.uniform(*np.log(prior), n_causes)),
@@ -69,6 +94,9 @@ def random_example(seed, n_causes, n_findings, n_context=0, requires=(), *, dens
         context_log_odds=log_odds,
         context_prior=rng.uniform(0.05, 0.7, n_context),
         requires=tuple(requires),
+        syndrome_link=links(syndrome_density, n_syndromes, n_causes),
+        syndrome_leak=np.exp(rng.uniform(*np.log(leak), n_syndromes)),
+        finding_syndrome=links(syndrome_density, n_findings, n_syndromes),
     )
 
 
@@ -92,20 +120,31 @@ def _booleans(n):
     return np.array(list(itertools.product([0.0, 1.0], repeat=n))).reshape(2**n, n)
 
 
+def _noisy_or(leak, link, parents):
+    """P(0) and P(1) (A, F) for every row of parents (A, K); neither is one minus the other, which would lose digits."""
+    absent = (1.0 - leak) * np.prod((1.0 - link) ** parents[:, None, :], axis=2)
+    with np.errstate(divide="ignore"):
+        log_escape = np.where(parents[:, None, :] == 1.0, np.log1p(-link), 0.0).sum(axis=2)
+        return absent, -np.expm1(np.log1p(-leak) + log_escape)
+
+
 def enumerate_posterior(example, evidence, context=None):
-    """The definition of the model, summed over all 2**(C + K) configurations of context and causes.
+    """The definition of the model, summed over all 2**(C + K + J) configurations of context, causes and syndromes.
 
     ``evidence`` (F,) and ``context`` (C,) of one case, nan for not observed.
     """
+    n_causes, n_syndromes, n_findings = len(example.prior), example.n_syndromes, len(example.leak)
+    finding_syndrome = example.finding_syndrome.reshape(n_findings, n_syndromes)
     observed = np.full(example.n_context, nan) if context is None else np.asarray(context, dtype=float)
-    causes = _booleans(len(example.prior))
-    p_absent = (1.0 - example.leak) * np.prod((1.0 - example.link) ** causes[:, None, :], axis=2)
-    with np.errstate(divide="ignore"):  # 1 - p_absent, without losing the digits of a small leak
-        log_escape = np.where(causes[:, None, :] == 1.0, np.log1p(-example.link), 0.0).sum(axis=2)
-        p_present = -np.expm1(np.log1p(-example.leak) + log_escape)
+    causes, syndromes = _booleans(n_causes), _booleans(n_syndromes)
+    absent, present = _noisy_or(example.syndrome_leak, example.syndrome_link.reshape(n_syndromes, n_causes), causes)
+    of_syndromes = np.prod(np.where(syndromes == 1.0, present[:, None], absent[:, None]), axis=2)
+    parents = np.hstack([np.repeat(causes, len(syndromes), axis=0), np.tile(syndromes, (len(causes), 1))])
+    absent, present = _noisy_or(example.leak, np.hstack([example.link, finding_syndrome]), parents)
     v = np.asarray(evidence, dtype=float)
-    likelihood = np.prod(np.where(np.isnan(v), 1.0, v * p_present + (1.0 - v) * p_absent), axis=1)
-    joint_causes = np.zeros(len(causes))
+    likelihood = np.prod(np.where(np.isnan(v), 1.0, v * present + (1.0 - v) * absent), axis=1)
+    given_causes = of_syndromes * likelihood.reshape(of_syndromes.shape)
+    joint = np.zeros(given_causes.shape)
     joint_context = np.zeros(example.n_context)
     p_context_total = 0.0
     for x in _booleans(example.n_context):
@@ -119,69 +158,113 @@ def enumerate_posterior(example, evidence, context=None):
         p_context_total += p_context
         odds_ratio = np.exp(example.context_log_odds @ x) if example.n_context else 1.0
         p = example.prior * odds_ratio / (1.0 - example.prior + example.prior * odds_ratio)
-        joint = p_context * np.prod(np.where(causes == 1.0, p, 1.0 - p), axis=1) * likelihood
-        joint_causes += joint
-        joint_context += joint.sum() * x
-    total = joint_causes.sum()
+        here = p_context * np.prod(np.where(causes == 1.0, p, 1.0 - p), axis=1)[:, None] * given_causes
+        joint += here
+        joint_context += here.sum() * x
+    total = joint.sum()
+    seen = (~np.isnan(v)[:, None] & (finding_syndrome > 0.0)).any(axis=0)
     return Answer(
-        causes.T @ joint_causes / total, joint_causes[0] / total, np.log(total / p_context_total), joint_context / total
+        causes.T @ joint.sum(axis=1) / total,
+        joint[0].sum() / total,
+        np.log(total / p_context_total),
+        joint_context / total,
+        np.where(seen, joint.sum(axis=0) @ syndromes / total, nan),
     )
 
 
 _PLACES = 400
 _ONE = 1 << _PLACES
+_fixed = np.frompyfunc(lambda x: int(mpmath.mpf(float(x)) * _ONE), 1, 1)
 
 
-def quickscore(prior, link, leak, evidence):
-    """Marginals (K,), none and log evidence as 80-digit numbers, for prior (K,), link (F, K), leak (F,), evidence (F,).
+def quickscore(example, evidence):
+    """Answer for one row of evidence (F,) in 80-digit numbers, for networks without context.
 
     Heckerman (1989, eq. 11), with likelihoods 1 - v and v for absent and present: the sum over subsets S of the present and
     uncertain findings of prod_{not S} v prod_S (1 - 2 v)(1 - leak) prod_k (1 - p_k + p_k escape_k prod_S (1 - w_k)).
     Signs alternate and digits cancel, hence fixed-point integers of 400 binary places: what is left is good to 80 digits.
+    Given which syndromes are there, they are findings like the others, and part of the leaks of the findings that they cause.
     """
-    fixed = np.frompyfunc(lambda x: int(mpmath.mpf(float(x)) * _ONE), 1, 1)
+    n_causes, n_syndromes, n_findings = len(example.prior), example.n_syndromes, len(example.leak)
+    prior, finding_syndrome = _fixed(example.prior), _fixed(example.finding_syndrome.reshape(n_findings, n_syndromes))
+    link = np.vstack([_fixed(example.link), _fixed(example.syndrome_link.reshape(n_syndromes, n_causes))])
+    leak, syndrome_leak = _fixed(example.leak), _fixed(example.syndrome_leak)
     with mpmath.workdps(140):
-        prior, link, leak, value = fixed(prior), fixed(link), fixed(leak), fixed(np.nan_to_num(evidence))
-        bits, absent = np.flatnonzero(evidence > 0.0), np.flatnonzero(evidence == 0.0)
+        total, none = mpmath.mpf(0), mpmath.mpf(0)
+        causes, syndromes = [mpmath.mpf(0)] * n_causes, [mpmath.mpf(0)] * n_syndromes
+        for there in itertools.product((0, 1), repeat=n_syndromes):
+            not_explained = _ONE - leak
+            for j in np.flatnonzero(there):
+                not_explained = not_explained * (_ONE - finding_syndrome[:, j]) >> _PLACES
+            here, alone, of_causes = _joint(
+                prior, link, np.append(_ONE - not_explained, syndrome_leak), np.append(evidence, there)
+            )
+            total, none = total + here, none + alone
+            causes = [c + own for c, own in zip(causes, of_causes, strict=True)]
+            syndromes = [s + here * j for s, j in zip(syndromes, there, strict=True)]
+        seen = (~np.isnan(evidence)[:, None] & (example.finding_syndrome.reshape(n_findings, n_syndromes) > 0.0)).any(axis=0)
+        return Answer(
+            np.array([c / total for c in causes]),
+            none / total,
+            mpmath.log(total),
+            np.zeros(0),
+            np.array([p / total if s else nan for p, s in zip(syndromes, seen, strict=True)]),
+        )
 
-        def over_subsets(start, without, within):
-            table = np.array([start], dtype=object)
-            for out, into in zip(without, within, strict=True):
-                table = np.concatenate([table * out >> _PLACES, table * into >> _PLACES])
-            return table
 
-        ones = [_ONE] * len(bits)
-        coefficient = over_subsets(_ONE, value[bits], [(_ONE - 2 * value[r]) * (_ONE - leak[r]) >> _PLACES for r in bits])
-        log_absent_leak = mpmath.mpf(0)
+def _joint(prior, link, leak, evidence):
+    """P(evidence), P(evidence, no cause) and P(evidence, cause) (K,), in 120 digits, of a network of fixed-point integers."""
+    value = _fixed(np.nan_to_num(evidence))
+    bits, absent = np.flatnonzero(evidence > 0.0), np.flatnonzero(evidence == 0.0)
+
+    def over_subsets(start, without, within):
+        table = np.array([start], dtype=object)
+        for out, into in zip(without, within, strict=True):
+            table = np.concatenate([table * out >> _PLACES, table * into >> _PLACES])
+        return table
+
+    ones = [_ONE] * len(bits)
+    coefficient = over_subsets(_ONE, value[bits], [(_ONE - 2 * value[r]) * (_ONE - leak[r]) >> _PLACES for r in bits])
+    scale = mpmath.mpf(1) / _ONE
+    for r in absent:
+        scale *= mpmath.mpf(_ONE - leak[r]) / _ONE
+
+    def joint(k):
+        start = prior[k]
         for r in absent:
-            log_absent_leak += mpmath.log(mpmath.mpf(_ONE - leak[r]) / _ONE)
+            start = start * (_ONE - link[r, k]) >> _PLACES
+        return over_subsets(start, ones, _ONE - link[bits, k])
 
-        def joint(k):
-            start = prior[k]
-            for r in absent:
-                start = start * (_ONE - link[r, k]) >> _PLACES
-            return over_subsets(start, ones, _ONE - link[bits, k])
-
-        total = coefficient
-        nobody = _ONE
-        for k in range(len(prior)):
-            total = total * (_ONE - prior[k] + joint(k)) >> _PLACES
-            nobody = nobody * (_ONE - prior[k]) >> _PLACES
-        evidence_probability = mpmath.mpf(sum(total))
-        marginal = []
-        for k in range(len(prior)):
-            own = joint(k)
-            marginal.append(mpmath.mpf(sum(total * own // (_ONE - prior[k] + own))) / evidence_probability)
-        none = mpmath.mpf(sum(coefficient * nobody >> _PLACES)) / evidence_probability
-        return marginal, none, mpmath.log(evidence_probability / _ONE) + log_absent_leak
+    total, nobody = coefficient, _ONE
+    for k in range(len(prior)):
+        total = total * (_ONE - prior[k] + joint(k)) >> _PLACES
+        nobody = nobody * (_ONE - prior[k]) >> _PLACES
+    of_causes = []
+    for k in range(len(prior)):
+        own = joint(k)
+        of_causes.append(sum(total * own // (_ONE - prior[k] + own)) * scale)
+    return sum(total) * scale, sum(coefficient * nobody >> _PLACES) * scale, of_causes
 
 
 def relative_error(got, exact):
-    """Largest relative error of floats against 80-digit numbers."""
+    """Largest relative error of floats against 80-digit numbers; infinite for anything but zero where zero is right."""
     with mpmath.workdps(80):
-        return max(
-            float(abs((mpmath.mpf(float(g)) - e) / e)) for g, e in zip(np.atleast_1d(got), np.atleast_1d(exact), strict=True)
-        )
+        pairs = zip(np.atleast_1d(got), np.atleast_1d(exact), strict=True)
+        return max(float(abs(mpmath.mpf(float(g)) / e - 1)) if e else (np.inf if g else 0.0) for g, e in pairs)
+
+
+def largest_error(result, i, answer):
+    """Largest relative error of case i of a Posterior against an Answer in 80 digits."""
+    pairs = [
+        (result.marginal[i], answer.marginal),
+        (result.none[i], answer.none),
+        (result.log_evidence[i], answer.log_evidence),
+    ]
+    seen = np.array([not mpmath.isnan(p) for p in answer.syndrome], dtype=bool)
+    np.testing.assert_array_equal(np.isnan(result.syndrome[i]), ~seen)
+    if seen.any():
+        pairs.append((result.syndrome[i][seen], answer.syndrome[seen]))
+    return max(relative_error(got, exact) for got, exact in pairs)
 
 
 EXAMPLES = {
@@ -197,6 +280,37 @@ EXAMPLES = {
     "child_before_parent": random_example(10, 4, 5, 3, (2, -1, -1)),
     "idle_context": replace(random_example(11, 4, 5, 2, (-1, 0)), context_log_odds=np.array([[1.0, 0.0]] * 4)),
     "context_without_effect": replace(random_example(12, 3, 4, 2), context_log_odds=np.zeros((3, 2))),
+    "syndromes_only": random_example(20, 5, 8, density=0.0, n_syndromes=3),
+    "syndromes_and_links": random_example(21, 5, 7, density=0.3, n_syndromes=3),
+    "findings_of_many_syndromes": random_example(22, 4, 8, density=0.2, n_syndromes=3, syndrome_density=0.95),
+    "rare_syndromes": random_example(23, 5, 7, density=0.2, prior=(1e-9, 1e-4), leak=(1e-6, 1e-2), n_syndromes=2),
+    "more_syndromes_than_findings": random_example(24, 5, 3, density=0.5, n_syndromes=5),
+    "syndromes_and_context": random_example(25, 5, 6, 3, (-1, 0, -1), density=0.4, n_syndromes=2),
+    "syndromes_only_and_context": random_example(26, 4, 6, 3, (1, -1, 1), density=0.0, n_syndromes=2),
+    "syndrome_without_leak": Example(
+        prior=np.array([0.1, 0.02, 0.3, 0.05]),
+        link=np.array([[0.3, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0.6], [0, 0, 0, 0], [0, 0.2, 0, 0]]),
+        leak=np.array([0.02, 0.1, 0.05, 0.01, 0.2]),
+        syndrome_link=np.array([[0.7, 0.4, 0, 0], [0, 0.8, 0.5, 0.9]]),
+        syndrome_leak=np.array([0.0, 0.03]),
+        finding_syndrome=np.array([[0.9, 0], [0.6, 0.2], [0.4, 0.8], [0, 0.7], [0, 0.3]]),
+    ),
+    "certain_link_to_syndrome": Example(
+        prior=np.array([0.1, 0.02, 0.3]),
+        link=np.array([[0, 0, 0.4], [0, 0, 0], [0.5, 0, 0], [0, 0, 0], [0, 0.1, 0.7]]),
+        leak=np.array([0.05, 0.02, 0.1, 0.3, 0.01]),
+        syndrome_link=np.array([[1.0, 0.2, 0], [0, 1.0, 1.0]]),
+        syndrome_leak=np.array([0.04, 0.0]),
+        finding_syndrome=np.array([[0.8, 0.1], [0.5, 0], [0, 0.9], [0.3, 0.6], [1.0, 0]]),
+    ),
+    "syndrome_of_no_cause": Example(
+        prior=np.array([0.1, 0.02, 0.3]),
+        link=np.array([[0.5, 0, 0.4], [0, 0.6, 0], [0, 0, 0], [0, 0, 0.2]]),
+        leak=np.array([0.05, 0.02, 0.1, 0.3]),
+        syndrome_link=np.array([[0, 0, 0], [0.6, 0.9, 0], [0.5, 0, 0.5]]),  # the last one shows in no finding
+        syndrome_leak=np.array([0.15, 0.02, 0.1]),
+        finding_syndrome=np.array([[0.8, 0.3, 0], [0.5, 0, 0], [0.7, 0, 0], [0, 0.6, 0]]),
+    ),
     "structural": Example(
         prior=np.array([0.0, 1.0, 0.2, 0.1, 0.3]),
         link=np.array([[1, 0.3, 0, 0.5, 0], [0, 0.4, 1, 0, 0], [0, 0, 0.7, 1, 0.2], [0.2, 0, 0, 0, 0.9]]),
@@ -205,6 +319,63 @@ EXAMPLES = {
         context_prior=np.array([0.3, 0.6]),
     ),
 }  # fmt: skip
+
+
+# --- networks of hypothesis, and the kernel that solves them ---------------------------------------------------------------
+
+INNER = st.floats(1e-6, 1.0 - 1e-6)
+PROBABILITY = st.one_of(INNER, st.sampled_from([0.0, 1e-300, 0.5, 1.0]))
+VALUE = st.one_of(st.sampled_from([nan, 0.0, 1.0, 0.5]), st.floats(1e-9, 1.0))
+
+
+@st.composite
+def problems(draw, probability=PROBABILITY, max_cases=4, syndromes=(0, 2)):
+    """(Example, evidence (N, F), context (N, C)); ``syndromes``: how few, how many."""
+    n_causes, n_findings, n_context = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(0, 3))
+    n_syndromes, n_cases = draw(st.integers(*syndromes)), draw(st.integers(1, max_cases))
+
+    def array(element, *shape):
+        size = int(np.prod(shape))
+        return np.array(draw(st.lists(element, min_size=size, max_size=size)), dtype=float).reshape(shape)
+
+    some = st.one_of(st.just(0.0), probability)
+    requires = (-1, *(draw(st.sampled_from([-1, 0])) for _ in range(n_context - 1))) if n_context else ()
+    example = Example(
+        prior=array(probability, n_causes),
+        link=array(some, n_findings, n_causes),
+        leak=array(probability, n_findings),
+        context_log_odds=array(st.one_of(st.just(0.0), st.floats(-5.0, 5.0)), n_causes, n_context),
+        context_prior=array(st.floats(0.01, 0.99), n_context),
+        requires=requires,
+        syndrome_link=array(some, n_syndromes, n_causes),
+        syndrome_leak=array(probability, n_syndromes),
+        finding_syndrome=array(some, n_findings, n_syndromes),
+    )
+    evidence = array(VALUE, n_cases, n_findings)
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    return example, evidence, random_context(rng, n_cases, requires)
+
+
+def some_rows(result, rows):
+    """The posterior of some of the cases."""
+    return replace(result, **{name: array[rows] for name, array in vars(result).items()})
+
+
+def assert_bits(got, expected):
+    """Two posteriors are the same to the last bit."""
+    for name, array in vars(expected).items():
+        other = getattr(got, name)
+        assert other.shape == array.shape, name
+        different = np.argwhere(~((other == array) | (np.isnan(other) & np.isnan(array))))
+        assert not len(different), f"{name}: {len(different)} differ, first at {different[0]}"
+
+
+def use_kernel(patch, name):
+    """From here on the core takes this kernel where it may choose."""
+    load = dispatch.load_compiled
+    patch.setattr(
+        dispatch, "load_compiled", lambda kernel, *, wanted: load(name if kernel == "auto" else kernel, wanted=wanted)
+    )
 
 
 # --- the limb knowledge base, and a small one whose parameters are written down here -------------------------------------
@@ -422,7 +593,7 @@ class SmallModel:
                     causes += joint * np.array(c)
                     factors += joint * np.array([x[factor] for factor in SMALL_FACTORS])
                     none += joint * (not any(c))
-        return Answer(causes / total, none / total, np.log(total / observed), factors / total)
+        return Answer(causes / total, none / total, np.log(total / observed), factors / total, np.zeros(0))
 
     def _likelihood(self, case, age, causes):
         likelihood = 1.0
@@ -456,15 +627,22 @@ def to_pyagrum(network):
 
 
 def noisy_or_pyagrum(network):
-    """A ddx.inference.Network without context as a pyAgrum network of causes c0, c1, ... and findings f0, f1, ..."""
+    """A ddx.inference.Network without context as a pyAgrum network of causes c0, ..., syndromes s0, ... and findings f0, ..."""
     import pyagrum
 
     bn = pyagrum.BayesNet()
     for k, p in enumerate(network.prior):
         bn.add(pyagrum.LabelizedVariable(f"c{k}", "", 2))
         bn.cpt(f"c{k}")[:] = [1.0 - p, p]
-    for f in range(network.n_findings):
-        bn.addNoisyORNet(pyagrum.LabelizedVariable(f"f{f}", "", 2), float(network.leak[f]))
-        for k in np.flatnonzero(network.link[f]):
-            bn.addWeightedArc(f"c{k}", f"f{f}", float(network.link[f, k]))
+
+    def noisy_or(name, leak, **links):
+        bn.addNoisyORNet(pyagrum.LabelizedVariable(name, "", 2), float(leak))
+        for parents, weights in links.items():
+            for i in np.flatnonzero(weights):
+                bn.addWeightedArc(f"{parents}{i}", name, float(weights[i]))
+
+    for j, leak in enumerate(network.syndrome_leak):
+        noisy_or(f"s{j}", leak, c=network.syndrome_link[j])
+    for f, leak in enumerate(network.leak):
+        noisy_or(f"f{f}", leak, c=network.link[f], s=network.finding_syndrome[f])
     return bn

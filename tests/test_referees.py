@@ -1,4 +1,4 @@
-"""Two other engines as referees: pgmpy on the exported tables, pyAgrum on the same tables and on its own noisy-OR."""
+"""Two other engines as referees: pgmpy on exported and on plain tables, pyAgrum on exported tables and its own noisy-OR."""
 
 import functools
 import re
@@ -15,6 +15,7 @@ from networks import (
     layered_evidence,
     nan,
     noisy_or_pyagrum,
+    random_context,
     random_evidence,
     random_example,
     small_knowledge,
@@ -242,10 +243,19 @@ def test_all_agree_on_the_small_knowledge_base(case):
 
 def random_plain(seed):
     rng = np.random.default_rng(seed)
-    return random_example(seed, int(rng.integers(2, 8)), int(rng.integers(3, 13)), density=rng.uniform(0.3, 1.0))
+    n_syndromes = 0 if seed < 106 else int(rng.integers(1, 4))
+    return random_example(
+        seed,
+        int(rng.integers(2, 8)),
+        int(rng.integers(3, 13)),
+        density=rng.uniform(0.3, 1.0) / (1 + n_syndromes),
+        n_syndromes=n_syndromes,
+    )
 
 
-PLAIN = {name: e for name, e in EXAMPLES.items() if not e.n_context} | {f"random_{s}": random_plain(s) for s in range(100, 106)}
+ALL = {name: e for name, e in EXAMPLES.items() if name != "structural"}
+ALL |= {f"random_{s}": random_plain(s) for s in range(100, 110)}
+PLAIN = {name: e for name, e in ALL.items() if not e.n_context}
 
 
 def plain_cases(example):
@@ -268,47 +278,72 @@ def test_noisy_or_of_pyagrum_agrees_on_plain_networks(name):
     evidence = plain_cases(example)
     result = posterior(network, evidence)
     for i, row in enumerate(evidence):
-        marginal, log_probability = ask_pyagrum(bn, *split(row), [f"c{k}" for k in range(network.n_causes)])
-        np.testing.assert_allclose(result.marginal[i], marginal, **AGREE)
+        seen = np.flatnonzero(~np.isnan(result.syndrome[i]))
+        nodes = [f"c{k}" for k in range(network.n_causes)] + [f"s{j}" for j in seen]
+        marginal, log_probability = ask_pyagrum(bn, *split(row), nodes)
+        np.testing.assert_allclose(np.append(result.marginal[i], result.syndrome[i, seen]), marginal, **AGREE)
         np.testing.assert_allclose(result.log_evidence[i], log_probability, rtol=1e-10, atol=1e-12)
 
 
-def noisy_or_pgmpy(network):
-    """Full tables, straight from the definition of a leaky noisy-OR."""
+def plain_pgmpy(network):
+    """Full tables of context x0, ..., causes c0, ..., syndromes s0, ... and findings f0, ..., straight from the definition."""
     model = DiscreteBayesianNetwork()
-    model.add_nodes_from([f"c{k}" for k in range(network.n_causes)] + [f"f{f}" for f in range(network.n_findings)])
+    sizes = {"x": network.n_context, "c": network.n_causes, "s": network.n_syndromes, "f": network.n_findings}
+    model.add_nodes_from(f"{layer}{i}" for layer, n in sizes.items() for i in range(n))
+
+    def table(name, parents, absent, present):
+        """Both for every combination of the parents, the last one the fastest."""
+        model.add_edges_from((parent, name) for parent in parents)
+        cards = [2] * len(parents)
+        model.add_cpds(TabularCPD(name, 2, [absent, present], evidence=parents or None, evidence_card=cards or None))
+
+    def noisy_or(name, leak, **links):
+        absent, present, parents = np.array([1.0 - leak]), np.array([leak]), []
+        for layer, weights in links.items():
+            for i in np.flatnonzero(weights):
+                parents.append(f"{layer}{i}")
+                present = np.stack([present, present + absent * weights[i]], axis=1).ravel()
+                absent = np.stack([absent, absent * (1.0 - weights[i])], axis=1).ravel()
+        table(name, parents, absent, present)
+
+    for x, p in enumerate(network.context_prior):
+        needed = network.requires[x]
+        present = np.array([p]) if needed < 0 else np.array([0.0, p])
+        table(f"x{x}", [] if needed < 0 else [f"x{needed}"], 1.0 - present, present)
     for k, p in enumerate(network.prior):
-        model.add_cpds(TabularCPD(f"c{k}", 2, [[1.0 - p], [p]]))
+        odds, parents = np.array([p / (1.0 - p)]), np.flatnonzero(network.context_log_odds[k])
+        for x in parents:
+            odds = np.outer(odds, [1.0, np.exp(network.context_log_odds[k, x])]).ravel()
+        table(f"c{k}", [f"x{x}" for x in parents], 1.0 / (1.0 + odds), odds / (1.0 + odds))
+    for j, leak in enumerate(network.syndrome_leak):
+        noisy_or(f"s{j}", leak, c=network.syndrome_link[j])
     for f, leak in enumerate(network.leak):
-        parents = np.flatnonzero(network.link[f])
-        model.add_edges_from((f"c{k}", f"f{f}") for k in parents)
-        absent = np.array([1.0 - leak])
-        for k in parents:
-            absent = np.concatenate([[p, p * (1.0 - network.link[f, k])] for p in absent])
-        names, cards = [f"c{k}" for k in parents], [2] * len(parents)
-        model.add_cpds(TabularCPD(f"f{f}", 2, [absent, 1.0 - absent], evidence=names or None, evidence_card=cards or None))
+        noisy_or(f"f{f}", leak, c=network.link[f], s=network.finding_syndrome[f])
+    assert model.check_model()
     return model
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ALL)
 def test_pgmpy_agrees_on_plain_networks(name):
-    example = PLAIN[name]
+    example = ALL[name]
     network = example.network()
-    model = noisy_or_pgmpy(network)
-    causes = [f"c{k}" for k in range(network.n_causes)]
+    engine = VariableElimination(plain_pgmpy(network))
     evidence = plain_cases(example)
-    result = posterior(network, evidence)
-    engine = VariableElimination(model)
+    context = random_context(np.random.default_rng(1), len(evidence), example.requires or (-1,) * example.n_context)
+    result = posterior(network, evidence, context)
     for i, row in enumerate(evidence):
         hard, soft = split(row)
+        hard |= {f"x{x}": int(v) for x, v in enumerate(context[i]) if not np.isnan(v)}
         virtual = [TabularCPD(node, 2, w[:, None]) for node, w in soft.items()]
-        both = engine.query(causes, hard, virtual_evidence=virtual or None, show_progress=False)
-        joint = both.values.transpose([both.variables.index(c) for c in causes])
-        marginal = [joint.take(1, axis=k).sum() for k in range(network.n_causes)]
-        # A leak of 1e-6 has lost six digits in a table of 1 - (1 - leak).
-        tolerance = 1e-8 if example.leak.min() < 1e-3 else 1e-10
-        np.testing.assert_allclose(result.marginal[i], marginal, rtol=tolerance, atol=1e-12)
-        np.testing.assert_allclose(result.none[i], joint.flat[0], rtol=tolerance, atol=1e-12)
+        expected = {f"c{k}": p for k, p in enumerate(result.marginal[i])}
+        expected |= {f"s{j}": p for j, p in enumerate(result.syndrome[i]) if not np.isnan(p)}
+        expected |= {f"x{x}": p for x, p in enumerate(result.context[i]) if f"x{x}" not in hard}
+        both = engine.query(list(expected), hard, virtual_evidence=virtual or None, show_progress=False)
+        joint = both.values.transpose([both.variables.index(node) for node in expected])
+        marginal = [joint.take(1, axis=axis).sum() for axis in range(joint.ndim)]
+        np.testing.assert_allclose(list(expected.values()), marginal, **AGREE)
+        none = joint[(0,) * network.n_causes].sum()
+        np.testing.assert_allclose(result.none[i], none, **AGREE)
 
 
 # --- the export itself ----------------------------------------------------------------------------

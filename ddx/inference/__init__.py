@@ -1,7 +1,21 @@
 """Exact inference in layered noisy-OR networks: pure functions on arrays, nothing of files or pandas."""
 
+from ddx.inference.gradient import Gradient, gradient
 from ddx.inference.mixture import mix
 from ddx.inference.network import Network
 from ddx.inference.posterior import EvidenceTooLarge, PlanOfCase, Posterior, explain_plan, posterior
+from ddx.inference.single import SinglePosterior, single_cause
 
-__all__ = ["EvidenceTooLarge", "Network", "PlanOfCase", "Posterior", "explain_plan", "mix", "posterior"]
+__all__ = [
+    "EvidenceTooLarge",
+    "Gradient",
+    "Network",
+    "PlanOfCase",
+    "Posterior",
+    "SinglePosterior",
+    "explain_plan",
+    "gradient",
+    "mix",
+    "posterior",
+    "single_cause",
+]

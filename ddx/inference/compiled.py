@@ -6,36 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from ddx.inference import kernel
-from ddx.inference.dispatch import Raw, log_of
-from ddx.inference.kernel import Arrays, Cases, Results, plan_case
-from ddx.inference.layout import Layout
+from ddx.inference import kernel, kernel_cases
+from ddx.inference.dispatch import Planned, Raw, log_of, take
+from ddx.inference.kernel_cases import Arrays, Cases, Results, plan_case
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import Program
+from ddx.inference.recursion import Block, Slopes
 from ddx.inference.rows import Rows, Tables
 
-# Cases side by side in small states; large states fill the first-level cache by themselves.
-_MOST_LANES, _LANE_DOUBLES = 32, 1 << 11
-
-__all__ = ["lanes_of", "plan_case", "run_each", "run_shared"]
+__all__ = ["lanes_of", "plan_case", "run_each", "run_shared", "solve_block"]
 
 
-def run_shared(rows: Rows, chosen: Ints, tables: Tables, planned: tuple[Layout, Program, float]) -> Raw:
+def run_shared(rows: Rows, chosen: Ints, tables: Tables, planned: Planned) -> Raw:
     """Cases that share a plan; ``tables`` are those of all rows."""
     cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
-    kernel.run_shared(_arrays(rows), cases, *planned, lanes_of(planned[1]), results)
+    kernel_cases.run_shared(_arrays(rows), cases, *planned, lanes_of(planned[1], len(chosen)), results)
     return _raw(results)
 
 
-def lanes_of(program: Program) -> int:
-    """How many cases that share a program are solved side by side."""
-    return max(1, min(_MOST_LANES, _LANE_DOUBLES // int(program.size[2])))
+def lanes_of(program: Program, n: int) -> int:
+    """How many of n cases are solved side by side: few enough for the caches; a large state fills them alone."""
+    widest = int(program.size[2])
+    return 1 if n < 8 or widest > 512 else 64 if widest <= 64 else 32
 
 
 def run_each(rows: Rows, chosen: Ints, tables: Tables, effort: float, limit: float) -> Raw:
     """Cases with a plan of their own, which the compiled code makes."""
     cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
-    kernel.run_each(_arrays(rows), cases, effort, limit, results)
+    kernel_cases.run_each(_arrays(rows), cases, effort, limit, results)
     return _raw(results)
 
 
@@ -57,10 +55,11 @@ def _arrays(rows: Rows) -> Arrays:
 
 
 def _cases(rows: Rows, chosen: Ints, tables: Tables) -> Cases:
-    positive = rows.positive[chosen]
+    everything = len(chosen) == len(rows.at)
+    positive = rows.positive if everything else rows.positive[chosen]
     row, finding = np.nonzero(positive)
-    first = np.zeros(len(chosen) + 1, dtype=np.intp)
-    np.cumsum(positive.sum(axis=1), out=first[1:])
+    first = np.searchsorted(row, np.arange(len(chosen) + 1))
+    part = tables if everything else take(tables, chosen)
     return Cases(
         np.ascontiguousarray(rows.at[chosen]),
         first,
@@ -71,8 +70,8 @@ def _cases(rows: Rows, chosen: Ints, tables: Tables) -> Cases:
         np.ascontiguousarray(rows.context_prior[chosen]),
         np.exp(rows.log_syndrome_escape[chosen]),
         tables.first,
-        tables.absent[chosen],
-        tables.present[chosen],
+        np.ascontiguousarray(np.broadcast_to(part.absent, part.present.shape)),
+        np.ascontiguousarray(part.present),
     )
 
 
@@ -93,6 +92,16 @@ def _results(rows: Rows, chosen: Ints, tables: Tables) -> Results:
 
 
 def _raw(results: Any) -> Raw:
-    return Raw(
-        log_of(results.mantissa, results.exponent), results.present, results.context, results.syndrome, results.doubles
-    )
+    return Raw(log_of(results.mantissa, results.exponent), results.present, results.context, results.syndrome, results.doubles)
+
+
+def solve_block(program: Program, block: Block, full: bool) -> Slopes:
+    """What ``recursion.solve`` returns, for a block of one case."""
+    columns = (block.absent, block.present, block.link, block.entry, block.leave, block.factor)
+    absent, present, link, entry, leave, factor = (np.ascontiguousarray(a).ravel() for a in columns)
+    numbers = kernel.Block(absent, present, link, 1.0 - link, entry, leave, factor)
+    slopes = kernel_cases.empty_slopes(numbers, full)
+    mantissa, exponent = np.empty(1), np.empty(1, dtype=np.intp)
+    kernel.solve(program, 1, numbers, kernel.room(program, 1, full), full, mantissa, exponent, slopes)
+    filled = (slopes.present, slopes.marginal, slopes.absent, slopes.link, slopes.entry, slopes.factor)
+    return Slopes(mantissa, exponent, *(a[:, None] for a in filled))

@@ -20,9 +20,11 @@ from ddx.inference.layout import CONTEXT, SYNDROME, Layout, assemble
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program, plan_case, scan
 from ddx.inference.recursion import solve
-from ddx.inference.rows import Rows, Tables, unique_rows
+from ddx.inference.rows import Question, Rows, Tables, unique_rows
 
 Kernel = Literal["auto", "numpy", "compiled"]
+# The layout and program of a case, and the doubles that it needs at once.
+Planned = tuple[Layout, Program, float]
 
 # Positive findings up to which cases without syndromes and unknown context share a program in which every cause touches every
 # finding: side by side in the registers, that is faster than to skip what is not linked.
@@ -53,12 +55,13 @@ class Solved:
     marginal: Floats  # (n, K)
     context: Floats  # (n, C)
     syndrome: Floats  # (n, J), nan for a syndrome without observed finding
+    log_leak: Floats  # (n,) log P(findings | no cause, no syndrome)
     doubles: Floats  # (n,) of state at once
 
     @classmethod
     def empty(cls, n: int, network: Network) -> Solved:
         """Room for n cases."""
-        shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,))
+        shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,), (n,))
         return cls(*(np.full(shape, np.nan) for shape in shapes))
 
 
@@ -70,13 +73,12 @@ class Problem:
     findings: Floats
     observed: Floats
     context_prior: Floats
-    no_cause: bool = False  # P(no cause | context) in place of P(findings | context)
+    question: Question = "findings"
 
     def rows(self, at: Ints) -> Rows:
         """Some of the cases."""
         rows = Rows(self.network, at, self.findings[at], self.observed[at], self.context_prior[at])
-        if self.no_cause:
-            rows.log_escape = np.full_like(rows.log_escape, -np.inf)
+        rows.ask(self.question)
         return rows
 
 
@@ -103,7 +105,7 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     for i in first[(result.doubles[first] > shared) & (result.doubles[first] <= limit)]:
         _solve_group(problem.rows(np.array([i])), compiled, kernel, limit, result)
     if len(first) < n:
-        for array in (result.log_evidence, result.marginal, result.context, result.syndrome, result.doubles):
+        for array in vars(result).values():
             array[:] = array[first[inverse]]
     return result
 
@@ -119,7 +121,9 @@ def _distinct(problem: Problem) -> tuple[Ints, Ints]:
     rng = np.random.default_rng(0)
     mark = np.zeros(n)
     for key in keys:
-        mark += np.nan_to_num(key, nan=-1.0) @ rng.random(key.shape[1])
+        if key.shape[1]:
+            said = np.where(np.isnan(key), -1.0, key)
+            mark += said @ rng.random(key.shape[1])
     _, first, inverse = np.unique(mark, return_index=True, return_inverse=True)
     if len(first) == n or not all(np.array_equal(key[first[inverse]], key, equal_nan=True) for key in keys):
         return np.arange(n), np.arange(n)
@@ -149,6 +153,7 @@ def _threads() -> int:
 def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result: Solved) -> None:
     """Cases with the same unknown context."""
     tables = rows.tables(rows.unknown[0])
+    result.log_leak[rows.at] = rows.log_leak + rows.log_from_leak(rows.findings > 0.0)
     open_context = (rows.depends & rows.unknown[0]).any()
     n_positive = rows.positive.sum(axis=1)
     dense = (n_positive <= DENSE) & ~rows.seen.any(axis=1) & (not open_context)
@@ -176,14 +181,14 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         else:
             _solve_shared(rows, own[group], tables, planned, compiled, limit, result)
     if alone:
-        chosen = np.concatenate(alone)
+        chosen = np.sort(np.concatenate(alone))
         raw = compiled.run_each(rows, chosen, tables, EFFORT, limit)
         result.doubles[rows.at[chosen]] = raw.doubles
         fits = np.flatnonzero(raw.doubles <= limit)
         _put(rows, chosen[fits], tables, raw.of(fits), result)
 
 
-def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> tuple[Layout, Program, float]:
+def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
     """Layout and program of a case of its own, and the doubles that it needs."""
     plan = plan_case if compiled is None else compiled.plan_case
     layout, program, doubles = plan(*rows.on(i), first, effort)
@@ -191,7 +196,7 @@ def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> tu
 
 
 @lru_cache(maxsize=256)
-def _dense(m: int, n_causes: int) -> tuple[Layout, Program, float]:
+def _dense(m: int, n_causes: int) -> Planned:
     """The plan for m positive findings to which every cause may link."""
     nothing = np.zeros(0, dtype=np.bool_)
     none = np.zeros((n_causes, 0), dtype=np.bool_)
@@ -217,10 +222,16 @@ def _signature(rows: Rows, own: Ints) -> Any:
 
 
 def _solve_shared(
-    rows: Rows, chosen: Ints, tables: Tables, planned: tuple[Layout, Program, float], compiled: Any, limit: float, result: Solved
+    rows: Rows,
+    chosen: Ints,
+    tables: Tables,
+    planned: Planned,
+    compiled: Any,
+    limit: float,
+    result: Solved,
 ) -> None:
     """Cases that share a layout and a program."""
-    layout, program, doubles = planned
+    _layout, _program, doubles = planned
     if doubles > limit:
         result.doubles[rows.at[chosen]] = doubles
         return
@@ -234,7 +245,8 @@ def _solve_shared(
 
 def take(tables: Tables, chosen: Ints) -> Tables:
     """The tables of some cases."""
-    return Tables(tables.first, tables.absent[chosen], tables.present[chosen], tables.log_scale[chosen])
+    arrays = (tables.absent, tables.present, tables.log_scale, tables.weight)
+    return Tables(tables.first, *(array[chosen] for array in arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,9 +265,7 @@ class Raw:
         return Raw(*(array[chosen] for array in arrays))
 
 
-def run_numpy(
-    rows: Rows, chosen: Ints, tables: Tables, planned: tuple[Layout, Program, float], dtype: type = np.float64
-) -> Raw:
+def run_numpy(rows: Rows, chosen: Ints, tables: Tables, planned: Planned, dtype: type = np.float64) -> Raw:
     """The NumPy kernel for cases that share a plan; ``tables`` are those of the chosen cases."""
     layout, program, doubles = planned
     slopes = solve(program, rows.block(layout, chosen, tables, dtype))
@@ -279,14 +289,14 @@ def log_of(mantissa: Floats, exponent: Ints) -> Floats:
 def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved) -> None:
     """Combine what a kernel returned with what was folded in before."""
     at = rows.at[chosen]
-    part = take(tables, chosen)
+    part = tables if len(chosen) == len(tables.log_scale) else take(tables, chosen)
     result.doubles[at] = raw.doubles
     with np.errstate(invalid="ignore", over="ignore"):
-        joint = part.present * raw.slope
+        joint = part.weight * raw.slope
         if joint.shape[1] > rows.network.n_causes:
             joint = np.add.reduceat(joint, part.first[:-1], axis=1)
         # Rounding can exceed 1 by an ulp.
-        result.marginal[at] = np.minimum(joint, 1.0)
+        result.marginal[at] = joint if rows.question == "only" else np.minimum(joint, 1.0)
         result.context[at] = np.minimum(raw.context, 1.0)
         result.syndrome[at] = np.minimum(raw.syndrome, 1.0)
     result.log_evidence[at] = raw.log_mantissa + part.log_scale + rows.log_constant[chosen]
@@ -298,11 +308,12 @@ def _solve_widely(rows: Rows, i: int, result: Solved) -> None:
     """One case in the longest floats of this machine (on x86 their exponents are sixteen times as large)."""
     at = rows.at[i : i + 1]
     alone = Rows(rows.network, at, rows.findings[i : i + 1], rows.observed[i : i + 1], rows.context_prior[i : i + 1])
+    alone.ask(rows.question)
     alone.log_escape = rows.log_escape[i : i + 1]
     tables = alone.tables(alone.unknown[0], np.longdouble)
     raw = run_numpy(alone, np.zeros(1, dtype=np.intp), tables, plan_of(alone, 0, tables.first, None, EFFORT), np.longdouble)
     with np.errstate(invalid="ignore"):
-        joint = np.add.reduceat(tables.present * raw.slope, tables.first[:-1], axis=1)
+        joint = np.add.reduceat(tables.weight * raw.slope, tables.first[:-1], axis=1)
         result.marginal[at] = np.minimum(joint, 1.0)
         result.context[at] = np.minimum(raw.context, 1.0)
         result.syndrome[at] = np.minimum(raw.syndrome, 1.0)

@@ -13,30 +13,22 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from ddx.inference import layout as _layout
-from ddx.inference import program as _program
-from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import ABSORB, INTRODUCE, OBSERVE, SUM_OUT, Program
 from ddx.inference.recursion import SMALLEST_SHIFT
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 U = np.uint64
+# Logarithm of the doubles that a part of a large state has: 32 KiB.
+TILE = 12
 
 
-def _compile(function: Function, **names: object) -> Function:
+def compile_function(function: Function, **names: object) -> Function:
     """Machine code at the first call, kept on disk; without the interpreter's lock. ``names`` replace what it calls."""
     if names:
         function = cast(Function, FunctionType(cast(Any, function).__code__, {**cast(Any, function).__globals__, **names}))
     return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-assemble = _compile(_layout.assemble)
-search = _compile(_layout.search)
-scan = _compile(_program.scan)
-plan_case = _compile(_program.plan_case, assemble=assemble, search=search, scan=scan)
 
 
 class Block(NamedTuple):
@@ -75,8 +67,9 @@ class Workspace(NamedTuple):
     scale: Floats  # (S * lanes,)
 
 
-@_compile
+@compile_function
 def room(program: Program, lanes: int, full: bool) -> Workspace:
+    """Uninitialized."""
     widest = program.size[2] * lanes
     extra = widest if full else 0
     return Workspace(
@@ -91,26 +84,36 @@ def room(program: Program, lanes: int, full: bool) -> Workspace:
     )
 
 
-@_compile
-def _index(i: int, shifts: Ints) -> int:
-    """The entry of a table that belongs to element i of a state."""
+@compile_function
+def _entries(shifts: Ints, low: Ints) -> None:
+    """The entry of a step's table for the first elements of a state; see ``_entry``."""
+    for i in range(len(low)):
+        c = 0
+        for j in range(shifts.shape[0]):
+            c |= ((i >> shifts[j]) & 1) << j
+        low[i] = c
+
+
+@compile_function
+def _entry(i: int, shifts: Ints) -> int:
+    """The entry of a table that belongs to element i of a state: of a multiple of len(low), to which ``low`` adds the rest."""
     c = 0
     for j in range(shifts.shape[0]):
         c |= ((i >> shifts[j]) & 1) << j
     return c
 
 
-@_compile
+@compile_function
 def _fold(values: Floats, size: int, lanes: int) -> None:
     """Sum a state into its first element, adding halves."""
-    half = size * lanes // 2
-    while half >= lanes:
+    half, n = U(size) * U(lanes) // U(2), U(lanes)
+    while half >= n:
         for i in range(half):
             values[i] += values[half + i]
-        half //= 2
+        half //= U(2)
 
 
-@_compile
+@compile_function
 def _fold_to_table(values: Floats, width: int, shifts: Ints, target: Floats, start: int, lanes: int) -> None:
     """Sum a state over all slots but those of a table, slowest first; into ``target`` from entry ``start``."""
     left = width
@@ -119,12 +122,12 @@ def _fold_to_table(values: Floats, width: int, shifts: Ints, target: Floats, sta
         for j in range(shifts.shape[0]):
             kept = kept or shifts[j] == shift
         if not kept:
-            run = lanes << shift
-            o = 0
-            for block in range(0, lanes << left, 2 * run):
-                for i in range(block, block + run):
-                    values[o] = values[i] + values[i + run]
-                    o += 1
+            run, size = U(lanes) << U(shift), U(lanes) << U(left)
+            o = U(0)
+            for block in range(U(0), size, run + run):
+                for i in range(run):
+                    values[o + i] = values[block + i] + values[block + run + i]
+                o += run
             left -= 1
     for entry in range(1 << left):
         i = 0
@@ -133,131 +136,255 @@ def _fold_to_table(values: Floats, width: int, shifts: Ints, target: Floats, sta
             for other in range(left):
                 place += 1 if shifts[other] < shifts[j] else 0
             i |= ((entry >> j) & 1) << place
-        for lane in range(lanes):
-            target[(start + entry) * lanes + lane] = values[i * lanes + lane]
+        _copy(values, i * lanes, target, (start + entry) * lanes, lanes)
 
 
-@_compile
+@compile_function
+def _inner(x: Floats, y: Floats, room: Floats, width: int, shifts: Ints, target: Floats, start: int, lanes: int) -> None:
+    """Products of two states, summed by ``_fold_to_table``."""
+    size = U(lanes) << U(width)
+    if len(shifts) == 0 and width > 0:
+        half = size // U(2)
+        for i in range(half):
+            room[i] = x[i] * y[i] + x[i + half] * y[i + half]
+        _fold(room, 1 << (width - 1), lanes)
+        _copy(room, 0, target, start * lanes, lanes)
+    else:
+        for i in range(size):
+            room[i] = x[i] * y[i]
+        _fold_to_table(room, width, shifts, target, start, lanes)
+
+
+@compile_function
 def _copy(source: Floats, start: int, target: Floats, place: int, n: int) -> None:
-    for i in range(n):
-        target[place + i] = source[start + i]
+    s, t = U(start), U(place)
+    for i in range(U(n)):
+        target[t + i] = source[s + i]
 
 
-@_compile
-def _push(program: Program, s: int, skip: int, lanes: int, link: Floats, escape: Floats, state: Floats) -> None:
-    """T of a step's cause, in place, without the link ``skip``; ``escape`` is 1 - ``link``.
+@compile_function
+def _apply(transpose: bool, size: int, shift: int, w: float, v: float, state: Floats, start: int) -> None:
+    """One link (v = 1 - w) on a part of a single state, in place: (low, high) to (v low, high + w low), or the transpose.
 
     Indices without a sign, because then the compiler sees that they do not wrap around and puts several into one instruction.
     """
-    size, n = U(1) << U(program.width[s]), U(lanes)
-    for b in range(program.bit_first[s], program.bit_first[s + 1]):
+    half, first = U(1) << U(shift), U(start)
+    for block in range(first, first + U(size), half + half):
+        if transpose:
+            for i in range(block, block + half):
+                state[i] = state[i] * v + state[i + half] * w
+        else:
+            for i in range(block, block + half):
+                low = state[i]
+                state[i + half] += low * w
+                state[i] = low * v
+
+
+@compile_function
+def _apply_tiled(
+    transpose: bool, program: Program, first: int, last: int, skip: int, width: int, link: Floats, escape: Floats, state: Floats
+) -> None:
+    """The links of some bits (fastest first) on a large state: part by part, each small enough for the cache.
+
+    A part holds 2**TILE neighbours, for every combination of the slow bits.
+    """
+    low = first
+    while low < last and program.bit_shift[low] < TILE:
+        low += 1
+    mask = 0
+    for b in range(low, last):
+        mask |= 1 << (program.bit_shift[b] - TILE)
+    starts = np.empty(1 << (last - low), np.intp)
+    for base in range(1 << (width - TILE)):
+        if base & mask:
+            continue
+        for c in range(len(starts)):
+            place = base
+            for b in range(low, last):
+                place |= ((c >> (b - low)) & 1) << (program.bit_shift[b] - TILE)
+            starts[c] = place << TILE
+            for b in range(first, low):
+                if b != skip:
+                    i = program.bit_link[b]
+                    _apply(transpose, 1 << TILE, program.bit_shift[b], link[i], escape[i], state, starts[c])
+        for b in range(low, last):
+            if b != skip:
+                i = program.bit_link[b]
+                w, v = link[i], escape[i]
+                for c in range(len(starts)):
+                    if (c >> (b - low)) & 1 == 0:
+                        x, y = U(starts[c]), U(starts[c | 1 << (b - low)])
+                        if transpose:
+                            for j in range(U(1 << TILE)):
+                                state[x + j] = state[x + j] * v + state[y + j] * w
+                        else:
+                            for j in range(U(1 << TILE)):
+                                value = state[x + j]
+                                state[y + j] += value * w
+                                state[x + j] = value * v
+
+
+@compile_function
+def _links(
+    transpose: bool, program: Program, s: int, skip: int, lanes: int, link: Floats, escape: Floats, state: Floats
+) -> None:
+    """T of the cause of step s, or its transpose, in place, without the link ``skip``; ``escape`` is 1 - ``link``."""
+    width, n = program.width[s], U(lanes)
+    first, last = program.bit_first[s], program.bit_first[s + 1]
+    if lanes == 1 and width > TILE:
+        start = first
+        while start < last:
+            stop = start
+            slow = 0
+            while stop < last and slow < 5:
+                slow += 1 if program.bit_shift[stop] >= TILE else 0
+                stop += 1
+            _apply_tiled(transpose, program, start, stop, skip, width, link, escape, state)
+            start = stop
+        return
+    for b in range(first, last):
+        i = program.bit_link[b]
         if b == skip:
             continue
-        half, first = (U(1) << U(program.bit_shift[b])) * n, U(program.bit_link[b]) * n
         if lanes == 1:
-            w, v = link[first], escape[first]
-            for block in range(U(0), size, half + half):
-                for i in range(block, block + half):
-                    low = state[i]
-                    state[i + half] += low * w
-                    state[i] = low * v
-        else:
-            for block in range(U(0), size * n, half + half):
-                for i in range(block, block + half, n):
+            _apply(transpose, 1 << width, program.bit_shift[b], link[i], escape[i], state, 0)
+            continue
+        half, f = (U(1) << U(program.bit_shift[b])) * n, U(i) * n
+        for block in range(U(0), (U(1) << U(width)) * n, half + half):
+            for e in range(block, block + half, n):
+                if transpose:
                     for lane in range(n):
-                        low = state[i + lane]
-                        state[i + half + lane] += low * link[first + lane]
-                        state[i + lane] = low * escape[first + lane]
-
-
-@_compile
-def _pull(program: Program, s: int, lanes: int, link: Floats, escape: Floats, state: Floats) -> None:
-    """The transpose of ``_push``."""
-    size, n = U(1) << U(program.width[s]), U(lanes)
-    for b in range(program.bit_first[s], program.bit_first[s + 1]):
-        half, first = (U(1) << U(program.bit_shift[b])) * n, U(program.bit_link[b]) * n
-        if lanes == 1:
-            w, v = link[first], escape[first]
-            for block in range(U(0), size, half + half):
-                for i in range(block, block + half):
-                    state[i] = state[i] * v + state[i + half] * w
-        else:
-            for block in range(U(0), size * n, half + half):
-                for i in range(block, block + half, n):
+                        low = state[e + lane] * escape[f + lane]
+                        state[e + lane] = low + state[e + half + lane] * link[f + lane]
+                else:
                     for lane in range(n):
-                        low = state[i + lane] * escape[first + lane]
-                        state[i + lane] = low + state[i + half + lane] * link[first + lane]
+                        low = state[e + lane]
+                        state[e + half + lane] += low * link[f + lane]
+                        state[e + lane] = low * escape[f + lane]
 
 
-@_compile
-def _mix(size: int, lanes: int, shifts: Ints, first: int, tables: tuple[Floats, Floats], parts: tuple[Floats, Floats]) -> None:
-    """a x + b y into x, with a and b from the tables of a cause."""
-    absent, present = tables
-    x, y = parts
+@compile_function
+def _mix(
+    size: int, lanes: int, shifts: Ints, first: int, absent: Floats, present: Floats, x: Floats, y: Floats, target: Floats
+) -> None:
+    """A x + b y, with a and b from the tables of a cause."""
     n, start = U(lanes), U(first) * U(lanes)
     if len(shifts) == 0 and lanes == 1:
         a, b = absent[start], present[start]
         for i in range(U(size)):
-            x[i] = a * x[i] + b * y[i]
+            target[i] = a * x[i] + b * y[i]
     elif len(shifts) == 0:
         for i in range(U(0), U(size) * n, n):
             for lane in range(n):
-                x[i + lane] = absent[start + lane] * x[i + lane] + present[start + lane] * y[i + lane]
+                target[i + lane] = absent[start + lane] * x[i + lane] + present[start + lane] * y[i + lane]
     else:
-        for i in range(U(size)):
-            c, e = start + U(_index(i, shifts)) * n, i * n
+        low = np.empty(min(size, 256), np.intp)
+        _entries(shifts, low)
+        for block in range(0, size, len(low)):
+            base = _entry(block, shifts)
+            for i in range(U(len(low))):
+                c, e = start + U(base | low[i]) * n, (U(block) + i) * n
+                for lane in range(n):
+                    target[e + lane] = absent[c + lane] * x[e + lane] + present[c + lane] * y[e + lane]
+
+
+@compile_function
+def _weigh(size: int, lanes: int, shifts: Ints, first: int, factor: Floats, state: Floats) -> None:
+    """Multiply a state by the table of a factor."""
+    n, start = U(lanes), U(first) * U(lanes)
+    low = np.empty(min(size, 256), np.intp)
+    _entries(shifts, low)
+    for block in range(0, size, len(low)):
+        base = _entry(block, shifts)
+        for i in range(U(len(low))):
+            c, e = start + U(base | low[i]) * n, (U(block) + i) * n
             for lane in range(n):
-                x[e + lane] = absent[c + lane] * x[e + lane] + present[c + lane] * y[e + lane]
+                state[e + lane] *= factor[c + lane]
 
 
-@_compile
-def _forward(program: Program, s: int, lanes: int, block: Block, state: Floats, work: Floats) -> None:
-    """The state after step s, in place, not yet scaled."""
+@compile_function
+def _sum_out(size: int, shift: int, lanes: int, leave: Floats, subject: int, state: Floats) -> None:
+    """Sum over both values of a slot, weighted, in place."""
+    n = U(lanes)
+    half = (U(1) << U(shift)) * n
+    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
+    o = U(0)
+    if lanes == 1:
+        a, b = leave[u0], leave[u1]
+        for block in range(U(0), U(size), half + half):
+            for i in range(half):
+                state[o + i] = state[block + i] * a + state[block + half + i] * b
+            o += half
+    else:
+        for block in range(U(0), U(size) * n, half + half):
+            for i in range(U(0), half, n):
+                for lane in range(n):
+                    low = state[block + i + lane] * leave[u0 + lane]
+                    state[o + i + lane] = low + state[block + half + i + lane] * leave[u1 + lane]
+            o += half
+
+
+@compile_function
+def _bring_back(
+    size: int, shift: int, lanes: int, leave: Floats, subject: int, after: Floats, before: Floats, adjoint: Floats, room: Floats
+) -> None:
+    """The transpose of ``_sum_out``, and in ``room`` the products with ``before`` where the slot is 1."""
+    n = U(lanes)
+    half = (U(1) << U(shift)) * n
+    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
+    o = U(0)
+    for block in range(U(0), U(size) * n, half + half):
+        if lanes == 1:
+            a, b = leave[u0], leave[u1]
+            for i in range(half):
+                adjoint[block + i] = after[o + i] * a
+                adjoint[block + half + i] = after[o + i] * b
+        else:
+            for i in range(U(0), half, n):
+                for lane in range(n):
+                    adjoint[block + i + lane] = after[o + i + lane] * leave[u0 + lane]
+                    adjoint[block + half + i + lane] = after[o + i + lane] * leave[u1 + lane]
+        for i in range(half):
+            room[o + i] = before[block + half + i] * adjoint[block + half + i]
+        o += half
+
+
+@compile_function
+def _forward(program: Program, s: int, lanes: int, block: Block, before: Floats, state: Floats) -> None:
+    """The state after step s, not yet scaled; ``before`` is what is in ``state`` at first."""
     absent, present, link, escape, entry, leave, factor = block
     action, subject, width = program.action[s], program.subject[s], program.width[s]
     size = 1 << width
     shifts = program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
     if action == ABSORB:
-        _copy(state, 0, work, 0, size * lanes)
-        _push(program, s, program.bit_first[s] - 1, lanes, link, escape, work)
-        _mix(size, lanes, shifts, program.table[s], (absent, present), (state, work))
+        _links(False, program, s, program.bit_first[s] - 1, lanes, link, escape, state)
+        _mix(size, lanes, shifts, program.table[s], absent, present, before, state, state)
     elif action == OBSERVE:
-        for i in range(size):
-            c = (program.table[s] + _index(i, shifts)) * lanes
-            for lane in range(lanes):
-                state[i * lanes + lane] *= factor[c + lane]
+        _weigh(size, lanes, shifts, program.table[s], factor, state)
     elif action == INTRODUCE:
-        shift = program.shift[s]
-        for i in range(size - 1, -1, -1):
-            possible = shift < 0 or (i >> shift) & 1
-            for lane in range(lanes):
-                high = entry[subject * lanes + lane] if possible else 0.0
-                x = state[i * lanes + lane]
-                state[(2 * i + 1) * lanes + lane] = x * high
-                state[2 * i * lanes + lane] = x * (1.0 - high)
+        shift, n, first = program.shift[s], U(lanes), U(subject) * U(lanes)
+        for i in range(U(size)):
+            possible = shift < 0 or (i >> U(shift)) & U(1)
+            for lane in range(n):
+                high = entry[first + lane] if possible else 0.0
+                x, e = before[i * n + lane], U(2) * i * n + lane
+                state[e + n] = x * high
+                state[e] = x * (1.0 - high)
     else:
-        half = 1 << program.shift[s]
-        u0, u1 = subject * lanes, (len(leave) // 2 // lanes + subject) * lanes
-        o = 0
-        for start in range(0, size, 2 * half):
-            for i in range(start, start + half):
-                for lane in range(lanes):
-                    e = i * lanes + lane
-                    state[o] = state[e] * leave[u0 + lane] + state[e + half * lanes] * leave[u1 + lane]
-                    o += 1
+        _sum_out(size, program.shift[s], lanes, leave, subject, state)
 
 
-@_compile
+@compile_function
 def _link_slopes(
     program: Program, s: int, lanes: int, block: Block, before: Floats, adjoint: Floats, space: Workspace, d_link: Floats
 ) -> None:
     """Derivatives to the links of a cause; see ``recursion``."""
-    absent, present, link, escape, entry, leave, factor = block
+    present, link, escape = block.present, block.link, block.escape
     size = 1 << program.width[s]
     shifts = program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
     other, spread, again = space.other, space.spread, space.again
     _copy(before, 0, spread, 0, size * lanes)
-    _push(program, s, program.bit_first[s] - 1, lanes, link, escape, spread)
+    _links(False, program, s, program.bit_first[s] - 1, lanes, link, escape, spread)
     for b in range(program.bit_first[s], program.bit_first[s + 1]):
         half, first = 1 << program.bit_shift[b], program.bit_link[b] * lanes
         certain = False
@@ -265,11 +392,11 @@ def _link_slopes(
             certain = certain or link[first + lane] == 1.0
         if certain:
             _copy(before, 0, again, 0, size * lanes)
-            _push(program, s, b, lanes, link, escape, again)
+            _links(False, program, s, b, lanes, link, escape, again)
         o = 0
         for start in range(0, size, 2 * half):
             for i in range(start, start + half):
-                c = (program.table[s] + _index(i, shifts)) * lanes
+                c = (program.table[s] + _entry(i, shifts)) * lanes
                 for lane in range(lanes):
                     e = i * lanes + lane
                     w = link[first + lane]
@@ -280,9 +407,17 @@ def _link_slopes(
         _copy(other, 0, d_link, first, lanes)
 
 
-@_compile
+@compile_function
 def _backward(
-    program: Program, s: int, lanes: int, block: Block, before: Floats, adjoint: Floats, space: Workspace, slopes: Slopes, full: bool
+    program: Program,
+    s: int,
+    lanes: int,
+    block: Block,
+    before: Floats,
+    adjoint: Floats,
+    space: Workspace,
+    slopes: Slopes,
+    full: bool,
 ) -> None:
     """The adjoint before step s, in place."""
     absent, present, link, escape, entry, leave, factor = block
@@ -293,25 +428,16 @@ def _backward(
     table = program.table[s]
     if action == ABSORB:
         _copy(adjoint, 0, work, 0, size * lanes)
-        _pull(program, s, lanes, link, escape, work)
-        for i in range(size * lanes):
-            other[i] = before[i] * work[i]
-        _fold_to_table(other, width, shifts, slopes.present, table, lanes)
+        _links(True, program, s, program.bit_first[s] - 1, lanes, link, escape, work)
+        _inner(before, work, other, width, shifts, slopes.present, table, lanes)
         if full:
-            for i in range(size * lanes):
-                other[i] = before[i] * adjoint[i]
-            _fold_to_table(other, width, shifts, slopes.absent, table, lanes)
+            _inner(before, adjoint, other, width, shifts, slopes.absent, table, lanes)
             _link_slopes(program, s, lanes, block, before, adjoint, space, slopes.link)
-        _mix(size, lanes, shifts, table, (absent, present), (adjoint, work))
+        _mix(size, lanes, shifts, table, absent, present, adjoint, work, adjoint)
     elif action == OBSERVE:
         if full:
-            for i in range(size * lanes):
-                other[i] = before[i] * adjoint[i]
-            _fold_to_table(other, width, shifts, slopes.factor, table, lanes)
-        for i in range(size):
-            c = (table + _index(i, shifts)) * lanes
-            for lane in range(lanes):
-                adjoint[i * lanes + lane] *= factor[c + lane]
+            _inner(before, adjoint, other, width, shifts, slopes.factor, table, lanes)
+        _weigh(size, lanes, shifts, table, factor, adjoint)
     elif action == INTRODUCE:
         shift = program.shift[s]
         if full:
@@ -331,31 +457,26 @@ def _backward(
                 low = 2 * i * lanes + lane
                 adjoint[i * lanes + lane] = adjoint[low] * (1.0 - high) + adjoint[low + lanes] * high
     else:
-        half = 1 << program.shift[s]
-        u0, u1 = subject * lanes, (len(leave) // 2 // lanes + subject) * lanes
         _copy(adjoint, 0, work, 0, size // 2 * lanes)
-        o = 0
-        for start in range(0, size, 2 * half):
-            for i in range(start, start + half):
-                for lane in range(lanes):
-                    e = i * lanes + lane
-                    high = work[o] * leave[u1 + lane]
-                    adjoint[e] = work[o] * leave[u0 + lane]
-                    adjoint[e + half * lanes] = high
-                    other[o] = before[e + half * lanes] * high
-                    o += 1
+        _bring_back(size, program.shift[s], lanes, leave, subject, work, before, adjoint, other)
         _fold(other, size // 2, lanes)
         _copy(other, 0, slopes.marginal, subject * lanes, lanes)
 
 
-@_compile
+@compile_function
 def _scale(values: Floats, size: int, lanes: int, factors: Floats) -> None:
-    for i in range(size):
-        for lane in range(lanes):
-            values[i * lanes + lane] *= factors[lane]
+    n = U(lanes)
+    if lanes == 1:
+        factor = factors[0]
+        for i in range(U(size)):
+            values[i] *= factor
+    else:
+        for i in range(U(0), U(size) * n, n):
+            for lane in range(n):
+                values[i + lane] *= factors[lane]
 
 
-@_compile
+@compile_function
 def solve(
     program: Program, lanes: int, block: Block, space: Workspace, full: bool, mantissa: Floats, exponent: Ints, slopes: Slopes
 ) -> None:
@@ -371,9 +492,11 @@ def solve(
             if s == program.segment_first[segment]:
                 _copy(state, 0, checkpoint, kept, size)
                 kept += size
+            before = space.other
             if n_segments == 1:
-                _copy(state, 0, store, program.offset[s] * lanes, size)
-            _forward(program, s, lanes, block, state, space.work)
+                before = store[program.offset[s] * lanes : program.offset[s] * lanes + size]
+            _copy(state, 0, before, 0, size)
+            _forward(program, s, lanes, block, before, state)
             if program.action[s] == SUM_OUT:
                 _copy(state, 0, space.work, 0, size // 2)
                 _fold(space.work, size // 2 // lanes, lanes)
@@ -397,7 +520,7 @@ def solve(
                 here, there = program.offset[s] * lanes, program.offset[s + 1] * lanes
                 size, after = lanes << program.width[s], lanes << program.width[s + 1]
                 _copy(store, here, space.other, 0, size)
-                _forward(program, s, lanes, block, space.other, space.work)
+                _forward(program, s, lanes, block, store[here : here + size], space.other)
                 if program.action[s] == SUM_OUT:
                     _scale(space.other, after // lanes, lanes, space.scale[s * lanes : (s + 1) * lanes])
                 _copy(space.other, 0, store, there, after)
@@ -407,221 +530,3 @@ def solve(
                 _scale(adjoint, size // 2 // lanes, lanes, space.scale[s * lanes : (s + 1) * lanes])
             before = store[program.offset[s] * lanes : program.offset[s] * lanes + size]
             _backward(program, s, lanes, block, before, adjoint, space, slopes, full)
-
-
-class Arrays(NamedTuple):
-    """The network as the kernel reads it: every array with a case axis of length N, or 1 if all cases share it."""
-
-    link: Floats  # (., F, K)
-    leak: Floats  # (., F)
-    syndrome_link: Floats  # (., J, K)
-    syndrome_leak: Floats  # (., J)
-    finding_syndrome: Floats  # (., F, J)
-    depends: Booleans  # (K, C)
-    requires: Ints  # (C,)
-
-
-class Cases(NamedTuple):
-    """What the kernel reads of n cases."""
-
-    at: Ints  # (n,) their indices in arrays with a case axis
-    first: Ints  # (n + 1,) bounds of the positive findings of a case
-    finding: Ints
-    value: Floats
-    seen: Booleans  # (n, J)
-    unknown: Booleans  # (C,)
-    context_prior: Floats  # (n, C)
-    syndrome_escape: Floats  # (n, J)
-    table_first: Ints  # (K + 1,)
-    absent: Floats  # (n, E)
-    present: Floats  # (n, E)
-
-
-class Results(NamedTuple):
-    """What the kernel fills for n cases."""
-
-    mantissa: Floats  # (n,)
-    exponent: Ints  # (n,)
-    present: Floats  # (n, E) derivative of log evidence to ``Cases.present``
-    context: Floats  # (n, C)
-    syndrome: Floats  # (n, J)
-    doubles: Floats  # (n,) memory that a case needs; more than the limit: not solved
-
-
-@_compile
-def _gather(
-    arrays: Arrays,
-    cases: Cases,
-    row: int,
-    layout: Layout,
-    lane: int,
-    lanes: int,
-    block: Block,
-) -> None:
-    """The numbers of one case into its lane; the same as ``Rows.block``."""
-    absent, present, link, escape, entry, leave, factor = block
-    at = cases.at[row]
-    links = arrays.link[min(at, arrays.link.shape[0] - 1)]
-    leaks = arrays.leak[min(at, arrays.leak.shape[0] - 1)]
-    syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
-    syndrome_leaks = arrays.syndrome_leak[min(at, arrays.syndrome_leak.shape[0] - 1)]
-    finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
-    finding = cases.finding[cases.first[row] : cases.first[row + 1]]
-    value = cases.value[cases.first[row] : cases.first[row + 1]]
-    n_slots = len(layout.slot_kind)
-    for e in range(cases.absent.shape[1]):
-        absent[e * lanes + lane] = cases.absent[row, e]
-        present[e * lanes + lane] = cases.present[row, e]
-    for a in range(len(layout.cause)):
-        k = layout.cause[a]
-        for b in range(layout.bit_first[a], layout.bit_first[a + 1]):
-            kind, index = layout.slot_kind[layout.bit_slot[b]], layout.slot_index[layout.bit_slot[b]]
-            w = 1.0
-            if kind == FINDING:
-                w = links[finding[index], k]
-            elif kind == SYNDROME:
-                w = syndrome_links[index, k]
-            link[b * lanes + lane] = w
-            escape[b * lanes + lane] = 1.0 - w
-    for v in range(n_slots):
-        kind, index = layout.slot_kind[v], layout.slot_index[v]
-        p, u0, u1 = 0.0, 1.0, 1.0
-        if kind == CONTEXT:
-            p = cases.context_prior[row, index]
-        elif kind == SYNDROME:
-            p = syndrome_leaks[index]
-            u1 = cases.syndrome_escape[row, index]
-        elif kind == FINDING:
-            p = leaks[finding[index]]
-            u0, u1 = 1.0 - value[index], value[index]
-        entry[v * lanes + lane] = p
-        leave[v * lanes + lane] = u0
-        leave[(n_slots + v) * lanes + lane] = u1
-    start = 0
-    for r in range(len(layout.factor)):
-        position = layout.factor[r]
-        parents = layout.factor_first[r + 1] - layout.factor_first[r]
-        base = leaks[finding[position]]
-        for j in range(parents):
-            slot = layout.factor_slot[layout.factor_first[r] + j]
-            if layout.slot_kind[slot] == FINDING:
-                base = 0.0
-                leave[slot * lanes + lane] = 1.0
-                leave[(n_slots + slot) * lanes + lane] = 1.0
-        table = np.empty((2, 1 << parents))
-        table[0, 0], table[1, 0] = base, 1.0 - base
-        for j in range(parents):
-            slot = layout.factor_slot[layout.factor_first[r] + j]
-            kind, index = layout.slot_kind[slot], layout.slot_index[slot]
-            w = 1.0
-            if kind == SYNDROME:
-                w = finding_syndromes[finding[position], index]
-            elif kind == CAUSE:
-                w = links[finding[position], index]
-            for c in range(1 << j):
-                table[0, c | 1 << j] = table[0, c] + table[1, c] * w
-                table[1, c | 1 << j] = table[1, c] * (1.0 - w)
-        v = value[position]
-        for c in range(1 << parents):
-            factor[(start + c) * lanes + lane] = v * table[0, c] + (1.0 - v) * table[1, c]
-        start += 1 << parents
-
-
-@_compile
-def _put(results: Results, row: int, layout: Layout, lane: int, lanes: int, slopes: Slopes) -> None:
-    for e in range(results.present.shape[1]):
-        results.present[row, e] = slopes.present[e * lanes + lane]
-    for v in range(len(layout.slot_kind)):
-        if layout.slot_kind[v] == CONTEXT:
-            results.context[row, layout.slot_index[v]] = slopes.marginal[v * lanes + lane]
-        elif layout.slot_kind[v] == SYNDROME:
-            results.syndrome[row, layout.slot_index[v]] = slopes.marginal[v * lanes + lane]
-
-
-@_compile
-def _empty_block(layout: Layout, entries: int, lanes: int) -> Block:
-    slots, links, factors = len(layout.slot_kind) * lanes, len(layout.bit_slot) * lanes, 0
-    for r in range(len(layout.factor)):
-        factors += lanes << (layout.factor_first[r + 1] - layout.factor_first[r])
-    entries *= lanes
-    return Block(
-        np.empty(entries),
-        np.empty(entries),
-        np.empty(links),
-        np.empty(links),
-        np.empty(slots),
-        np.empty(2 * slots),
-        np.empty(factors),
-    )
-
-
-@_compile
-def _empty_slopes(block: Block, full: bool) -> Slopes:
-    """Causes that no step absorbs keep the slope 1."""
-    extra = 1 if full else 0
-    return Slopes(
-        np.ones(len(block.present)),
-        np.zeros(len(block.entry)),
-        np.ones(len(block.absent) * extra),
-        np.ones(len(block.link) * extra),
-        np.ones(len(block.entry) * extra),
-        np.ones(len(block.factor) * extra),
-    )
-
-
-@_compile
-def run_shared(
-    arrays: Arrays, cases: Cases, layout: Layout, program: Program, doubles: float, lanes: int, results: Results
-) -> None:
-    """Cases that share a layout and a program, ``lanes`` at a time."""
-    n = len(cases.at)
-    block = _empty_block(layout, cases.absent.shape[1], lanes)
-    slopes, space = _empty_slopes(block, False), room(program, lanes, False)
-    mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
-    for start in range(0, n, lanes):
-        for lane in range(lanes):
-            _gather(arrays, cases, min(start + lane, n - 1), layout, lane, lanes, block)
-        solve(program, lanes, block, space, False, mantissa, exponent, slopes)
-        for lane in range(min(lanes, n - start)):
-            results.mantissa[start + lane], results.exponent[start + lane] = mantissa[lane], exponent[lane]
-            results.doubles[start + lane] = doubles
-            _put(results, start + lane, layout, lane, lanes, slopes)
-
-
-@_compile
-def run_each(arrays: Arrays, cases: Cases, effort: float, limit: float, results: Results) -> None:
-    """Cases one after the other, each with a program of its own; those that need more than ``limit`` doubles are left."""
-    mantissa, exponent = np.empty(1), np.empty(1, np.intp)
-    lane, lanes = len(mantissa) - 1, len(mantissa)  # no literals: numba would compile everything anew for them
-    n_causes, n_syndromes = arrays.link.shape[2], arrays.syndrome_link.shape[1]
-    syndrome_on = np.zeros((n_syndromes, n_causes), np.bool_)
-    for row in range(len(cases.at)):
-        at = cases.at[row]
-        links = arrays.link[min(at, arrays.link.shape[0] - 1)]
-        syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
-        finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
-        finding = cases.finding[cases.first[row] : cases.first[row + 1]]
-        m = len(finding)
-        link_on, finding_syndrome_on = np.zeros((m, n_causes), np.bool_), np.zeros((m, n_syndromes), np.bool_)
-        for b in range(m):
-            for k in range(n_causes):
-                link_on[b, k] = links[finding[b], k] > 0.0
-            for j in range(n_syndromes):
-                finding_syndrome_on[b, j] = finding_syndromes[finding[b], j] > 0.0
-        if row == 0 or arrays.syndrome_link.shape[0] > 1:
-            for j in range(n_syndromes):
-                for k in range(n_causes):
-                    syndrome_on[j, k] = syndrome_links[j, k] > 0.0
-        layout, program, doubles = plan_case(
-            link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
-            arrays.requires, cases.table_first, effort,
-        )  # fmt: skip
-        results.doubles[row] = doubles
-        if doubles > limit:
-            continue
-        block = _empty_block(layout, cases.absent.shape[1], lanes)
-        slopes = _empty_slopes(block, False)
-        _gather(arrays, cases, row, layout, lane, lanes, block)
-        solve(program, lanes, block, room(program, lanes, False), False, mantissa, exponent, slopes)
-        results.mantissa[row], results.exponent[row] = mantissa[0], exponent[0]
-        _put(results, row, layout, lane, lanes, slopes)

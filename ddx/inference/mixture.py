@@ -36,5 +36,7 @@ def mix(parts: Posterior, case: Ints, log_weight: Floats) -> tuple[Posterior, Fl
         share = weight.reshape(-1, *(1,) * (values.ndim - 1))
         return np.minimum(np.add.reduceat(np.where(share == 0.0, 0.0, share * values), first), 1.0)
 
-    mixed = Posterior(average(parts.marginal), average(parts.none), log_evidence, average(parts.context), average(parts.syndrome))
+    mixed = Posterior(
+        average(parts.marginal), average(parts.none), log_evidence, average(parts.context), average(parts.syndrome)
+    )
     return mixed, weight

@@ -115,7 +115,7 @@ def posterior(
     problem = checked(network, evidence, context)
     solved = run(problem, kernel, memory_gib * 2**27)
     refuse_large(problem, solved, memory_gib)
-    log_none = _log_none(problem, kernel, memory_gib)
+    log_none = _log_none(problem, solved, kernel, memory_gib)
     with np.errstate(invalid="ignore"):
         none = np.minimum(np.exp(log_none - solved.log_evidence), 1.0)
     result = Posterior(solved.marginal, none, solved.log_evidence, _all_context(problem, solved), solved.syndrome)
@@ -164,23 +164,37 @@ def refuse_large(problem: Problem, solved: Solved, memory_gib: float) -> None:
         raise EvidenceTooLarge(row, n_findings, float(solved.doubles[row]) / 2**27, memory_gib)
 
 
-def _log_none(problem: Problem, kernel: Kernel, memory_gib: float) -> Floats:
+def _log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Floats:
     """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause)."""
     net, n = problem.network, len(problem.findings)
-    nothing = np.full((n, net.n_findings), np.nan)
-    alone = Problem(net, nothing, problem.observed, problem.context_prior, no_cause=True)
-    no_cause = run(alone, kernel, memory_gib * 2**27)
-    refuse_large(problem, no_cause, memory_gib)
+    no_cause = log_no_cause(problem, kernel, memory_gib)
     if not net.n_syndromes:
-        v, leak = problem.findings, net.leak
-        with np.errstate(divide="ignore"):
-            log = np.where(np.isnan(v), 0.0, np.log(v * leak + (1.0 - v) * (1.0 - leak)))
-        return np.asarray(no_cause.log_evidence + log.sum(axis=1))
+        return no_cause.log_evidence + solved.log_leak
     syndromes = Network(net.syndrome_leak, net.finding_syndrome, net.leak)
     no_context = np.zeros((n, 0))
     findings = run(Problem(syndromes, problem.findings, no_context, no_context), kernel, memory_gib * 2**27)
     refuse_large(problem, findings, memory_gib)
     return no_cause.log_evidence + findings.log_evidence
+
+
+def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: bool = False) -> Solved:
+    """Log P(no cause | observed context) as ``log_evidence`` (N or 1,); ``only``: P(only k) / P(no cause) as ``marginal``."""
+    net, n = problem.network, len(problem.findings)
+    alone = Network(
+        net.prior,
+        np.zeros((0, net.n_causes)),
+        np.zeros(0),
+        context_log_odds=net.context_log_odds,
+        context_prior=net.context_prior,
+        requires=net.requires,
+    )
+    different = net.n_context > 0 or net.prior.ndim == 2
+    some = slice(None) if different else slice(0, 1)
+    nothing = np.zeros((n if different else 1, 0))
+    prior = Problem(alone, nothing, problem.observed[some], problem.context_prior[some], "only" if only else "none")
+    solved = run(prior, kernel, memory_gib * 2**27)
+    refuse_large(prior, solved, memory_gib)
+    return solved
 
 
 def _all_context(problem: Problem, solved: Solved) -> Floats:

@@ -110,8 +110,12 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
                 axis_shift[axes] = width - 1 - place[layout.context_slot[i]]
                 axes += 1
             for i in range(layout.bit_first[a], layout.bit_first[a + 1]):
-                bit_shift[bits] = width - 1 - place[layout.bit_slot[i]]
-                bit_link[bits] = i
+                # Fastest slot first: a large state then passes through the caches once for many links.
+                shift, b = width - 1 - place[layout.bit_slot[i]], bits
+                while b > bit_first[s] and bit_shift[b - 1] > shift:
+                    bit_shift[b], bit_link[b] = bit_shift[b - 1], bit_link[b - 1]
+                    b -= 1
+                bit_shift[b], bit_link[b] = shift, i
                 bits += 1
             axis_first[s + 1], bit_first[s + 1] = axes, bits
             s += 1
@@ -216,9 +220,7 @@ def plan_case(
             layout, order, cost = other, other_order, other_cost
     if cost > HOPELESS:
         nothing, nobody = link_on[:0], np.zeros_like(unknown)
-        layout = assemble(
-            nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, False
-        )
+        layout = assemble(nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, False)
         return layout, scan(layout, order, cause_table), cost
     program = scan(layout, order, cause_table)
     return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])

@@ -18,6 +18,7 @@ there only sums, products and exact scalings by powers of two, and sums over a s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,10 @@ class Slopes:
 
 
 def solve(program: Program, block: Block, full: bool = False) -> Slopes:
-    """Run the forward and the adjoint recursion; ``full``: all derivatives. Impossible cases have mantissa 0 and nan elsewhere."""
+    """Run the forward and the adjoint recursion; ``full``: all derivatives.
+
+    Impossible cases have mantissa 0 and nan elsewhere.
+    """
     n = block.absent.shape[1]
     state = np.ones((1, n), dtype=block.absent.dtype)
     exponent = np.zeros(n, dtype=np.intp)
@@ -99,19 +103,19 @@ def _forward(program: Program, block: Block, s: int, state: Floats) -> Floats:
     action, subject = program.action[s], program.subject[s]
     if action == ABSORB:
         rows = program.table[s] + _entries(program, s)
-        return block.absent[rows] * state + block.present[rows] * _spread(program, block, s, state.copy())
+        return np.asarray(block.absent[rows] * state + block.present[rows] * _spread(program, block, s, state.copy()))
     if action == OBSERVE:
-        return state * block.factor[program.table[s] + _entries(program, s)]
+        return np.asarray(state * block.factor[program.table[s] + _entries(program, s)])
     if action == INTRODUCE:
         high = _entry(program, block, s)
         return np.stack([state * (1.0 - high), state * high], axis=1).reshape(-1, state.shape[1])
     halves = _halves(state, program.shift[s])
-    return (halves[:, 0] * block.leave[0, subject] + halves[:, 1] * block.leave[1, subject]).reshape(-1, state.shape[1])
+    return np.asarray(
+        (halves[:, 0] * block.leave[0, subject] + halves[:, 1] * block.leave[1, subject]).reshape(-1, state.shape[1])
+    )
 
 
-def _backward(
-    program: Program, block: Block, s: int, before: Floats, adjoint: Floats, slopes: Slopes, full: bool
-) -> Floats:
+def _backward(program: Program, block: Block, s: int, before: Floats, adjoint: Floats, slopes: Slopes, full: bool) -> Floats:
     """The adjoint before step s; derivatives to the numbers of the step are put into ``slopes``."""
     action, subject = program.action[s], program.subject[s]
     if action == ABSORB:
@@ -129,12 +133,12 @@ def _backward(
             spread = _spread(program, block, s, before.copy())
             for i in range(program.bit_first[s], program.bit_first[s + 1]):
                 slopes.link[program.bit_link[i]] = _link_slope(program, block, s, i, before, spread, present, adjoint)
-        return block.absent[rows] * adjoint + present * caused
+        return np.asarray(block.absent[rows] * adjoint + present * caused)
     if action == OBSERVE:
         start, axes = program.table[s], program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
         if full:
             slopes.factor[start : start + (1 << len(axes))] = _fold_to_table(before * adjoint, axes)
-        return adjoint * block.factor[start + _entries(program, s)]
+        return np.asarray(adjoint * block.factor[start + _entries(program, s)])
     if action == INTRODUCE:
         halves = adjoint.reshape(-1, 2, adjoint.shape[1])
         high = _entry(program, block, s)
@@ -144,8 +148,7 @@ def _backward(
                 change = _halves(change, program.shift[s])[:, 1].reshape(-1, change.shape[1])
             slopes.entry[subject] = _fold(change)
         return halves[:, 0] * (1.0 - high) + halves[:, 1] * high
-    high = 1 << int(program.shift[s])
-    spread = adjoint.reshape(-1, high, adjoint.shape[1])
+    spread = adjoint.reshape(-1, 1 << int(program.shift[s]), adjoint.shape[1])
     after = np.stack([spread * block.leave[0, subject], spread * block.leave[1, subject]], axis=1)
     halves = _halves(before, program.shift[s])
     slopes.marginal[subject] = _fold((halves[:, 1] * after[:, 1]).reshape(-1, adjoint.shape[1]))
@@ -191,7 +194,7 @@ def _entry(program: Program, block: Block, s: int) -> Floats:
     """P(slot = 1) (1 or size, n) when it enters; zero where the context variable that it requires is 0."""
     high = block.entry[program.subject[s]][None]
     if program.shift[s] < 0:
-        return high
+        return np.asarray(high)
     parent = (np.arange(1 << program.width[s]) >> program.shift[s]) & 1
     return np.where(parent[:, None] == 1, high, 0.0)
 
@@ -205,7 +208,7 @@ def _entries(program: Program, s: int) -> Ints:
     return np.asarray(sum(((element >> shift) & 1) << j for j, shift in enumerate(axes)), dtype=np.intp)
 
 
-def _halves(state: Floats, shift: int) -> Floats:
+def _halves(state: Floats, shift: int) -> Any:
     """A view (blocks, 2, 2**shift, n) of a state (size, n) by the value of one slot."""
     return state.reshape(-1, 2, 1 << int(shift), state.shape[1])
 
@@ -215,12 +218,12 @@ def _fold(values: Floats) -> Floats:
     while len(values) > 1:
         half = len(values) // 2
         values = values[:half] + values[half:]
-    return values[0]
+    return np.asarray(values[0])
 
 
 def _fold_to_table(values: Floats, axes: Ints) -> Floats:
     """Sum (size, n) over all slots but those of a table, slowest first: (2**axes, n), the table's order."""
-    keep = sorted(axes.tolist(), reverse=True)
+    keep: list[int] = axes.tolist()
     for shift in range(len(values).bit_length() - 2, -1, -1):
         if shift not in keep:
             halves = _halves(values, shift)
@@ -228,4 +231,6 @@ def _fold_to_table(values: Floats, axes: Ints) -> Floats:
             keep = [k - 1 if k > shift else k for k in keep]
             axes = np.where(axes > shift, axes - 1, axes)
     entry = np.arange(1 << len(axes))
-    return values[np.asarray(sum((((entry >> j) & 1) << shift for j, shift in enumerate(axes)), np.zeros_like(entry)))]
+    return np.asarray(
+        values[np.asarray(sum((((entry >> j) & 1) << shift for j, shift in enumerate(axes)), np.zeros_like(entry)))]
+    )

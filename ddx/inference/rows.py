@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, La
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.recursion import Block
 
+# What is asked: P(findings), P(no cause), or the latter with P(only this cause) / P(no cause) as marginals.
+Question = Literal["findings", "none", "only"]
 # Logarithms of 1 - w are above -37 for every w < 1.
 _LOG_BOUND = 6
 
@@ -27,6 +30,7 @@ class Tables:
     absent: Floats  # (n, E), those of a cause without unknown context divided by their sum
     present: Floats  # (n, E)
     log_scale: Floats  # (n,) what was divided out
+    weight: Floats  # (n, E) what the derivative to ``present`` is multiplied with for a marginal: usually ``present``
 
 
 class Rows:
@@ -37,31 +41,48 @@ class Rows:
         self.findings, self.observed, self.context_prior = findings, observed, context_prior
         absent, positive = findings == 0.0, findings > 0.0
         link, syndrome = self.take(network.link, 3), self.take(network.finding_syndrome, 3)
-        linked = (link > 0.0).any(axis=-1) | (syndrome > 0.0).any(axis=-1)
-        self.positive: Booleans = positive & linked
-        self.log_escape = log_escape(absent, link)
-        self.log_syndrome_escape = log_escape(absent, syndrome)
         leak = self.take(network.leak, 2)
-        self.log_constant = log_escape(absent, leak[..., None])[:, 0] + self._log_isolated(positive & ~linked, leak)
-        if syndrome.ndim == 2:
-            self.seen: Booleans = (absent | positive).astype(np.float64) @ (syndrome > 0.0) > 0.0
-        else:
-            self.seen = ((absent | positive)[:, :, None] & (syndrome > 0.0)).any(axis=1)
+        self.log_escape = log_escape(absent, link)
+        self.log_leak = log_escape(absent, leak[..., None])[:, 0]
+        linked = (link > 0.0).any(axis=-1)
+        n_syndromes = network.n_syndromes
+        self.seen: Booleans = np.zeros((len(at), n_syndromes), dtype=np.bool_)
+        self.log_syndrome_escape = np.zeros((len(at), n_syndromes))
+        if n_syndromes:
+            linked = linked | (syndrome > 0.0).any(axis=-1)
+            self.log_syndrome_escape = log_escape(absent, syndrome)
+            if syndrome.ndim == 2:
+                self.seen = (absent | positive).astype(np.float64) @ (syndrome > 0.0) > 0.0
+            else:
+                self.seen = ((absent | positive)[:, :, None] & (syndrome > 0.0)).any(axis=1)
+        self.positive: Booleans = positive
+        self.log_constant = self.log_leak
+        if not linked.all():
+            # A finding without any parent has nothing but its leak to explain it.
+            self.positive = positive & linked
+            self.log_constant = self.log_leak + self.log_from_leak(positive & ~linked)
         self.unknown: Booleans = np.isnan(observed)
+        self.question: Question = "findings"
+
+    def ask(self, question: Question) -> None:
+        """Put the question whether there is any cause, in place of the findings."""
+        self.question = question
+        if question != "findings":
+            self.log_escape = np.full_like(self.log_escape, -np.inf)
 
     def take(self, array: Floats, ndim: int) -> Floats:
         """The part of an array that belongs to these cases."""
         return array[self.at] if array.ndim == ndim else array
 
-    def _log_isolated(self, isolated: Booleans, leak: Floats) -> Floats:
-        """Log likelihood of the positive findings that nothing but their leak explains."""
-        row, finding = np.nonzero(isolated)
-        total = np.zeros(len(isolated))
-        if len(row):
-            v, p = self.findings[row, finding], leak[finding] if leak.ndim == 1 else leak[row, finding]
-            with np.errstate(divide="ignore"):
-                np.add.at(total, row, np.log(v * p + (1.0 - v) * (1.0 - p)))
-        return total
+    def log_from_leak(self, chosen: Booleans) -> Floats:
+        """Log likelihood (n,) of the chosen positive findings (n, F), were their leaks the only reason for them."""
+        row, finding = np.nonzero(chosen)
+        leak = self.network.leak
+        v, p = self.findings[row, finding], leak[finding] if leak.ndim == 1 else leak[self.at[row], finding]
+        with np.errstate(divide="ignore"):
+            log = np.log(v * p + (1.0 - v) * (1.0 - p))
+        # One addition after the other, whatever the other cases are.
+        return np.asarray(np.bincount(row, weights=log, minlength=len(chosen)), dtype=np.float64)
 
     @cached_property
     def depends(self) -> Booleans:
@@ -83,33 +104,30 @@ class Rows:
 
     def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
         """For cases with the same unknown context (C,)."""
-        causes, code = [], []
-        first = np.zeros(self.network.n_causes + 1, dtype=np.intp)
-        for k, depends in enumerate(self.depends & unknown):
-            variables = np.flatnonzero(depends)
+        open_context = self.depends & unknown
+        first = np.concatenate([[0], np.cumsum(1 << open_context.sum(axis=1))]).astype(np.intp)
+        cause = np.repeat(np.arange(self.network.n_causes), np.diff(first))
+        bits = np.zeros((len(cause), self.network.n_context))
+        for k in np.flatnonzero(open_context.any(axis=1)):
+            variables = np.flatnonzero(open_context[k])
             entry = np.arange(1 << len(variables))
-            bits = np.zeros((len(entry), self.network.n_context))
-            bits[:, variables] = (entry[:, None] >> np.arange(len(variables))) & 1
-            causes += [k] * len(entry)
-            code.append(bits)
-            first[k + 1] = first[k] + len(entry)
-        cause = np.array(causes, dtype=np.intp)
-        absent, present = self._priors(cause, np.concatenate([np.zeros((0, self.network.n_context)), *code]))
+            bits[first[k] : first[k + 1], variables] = (entry[:, None] >> np.arange(len(variables))) & 1
+        absent, present = self._priors(cause, bits)
+        free = np.diff(first) == 1
         escape = np.exp(self.log_escape.astype(dtype))
-        present = present.astype(dtype) * escape[:, cause]
-        absent = np.broadcast_to(absent.astype(dtype), present.shape).copy()
-        free = np.flatnonzero(np.diff(first) == 1)
-        entry = first[free]
-        unit = absent[:, entry] + present[:, entry]
-        certain = absent[:, entry] == 0.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_unit = np.log(unit)
-            absent[:, entry] /= unit
-            present[:, entry] = np.where(certain, 1.0, present[:, entry] / unit)
-        if certain.any():
-            absent[:, entry] = np.where(certain, 0.0, absent[:, entry])
-            log_unit = np.where(certain, self.log_escape[:, free], log_unit)
-        return Tables(first, absent, present, np.ascontiguousarray(log_unit).sum(axis=1))
+        joint: Floats = present.astype(dtype) * (escape if free.all() else escape[:, cause])
+        if free.all():
+            scaled, joint, log_scale = _normalized(absent.astype(dtype), joint, self.log_escape)
+        else:
+            scaled = np.broadcast_to(absent.astype(dtype), joint.shape).copy()
+            entry = first[:-1][free]
+            alone = _normalized(scaled[:, entry], joint[:, entry], self.log_escape[:, free])
+            scaled[:, entry], joint[:, entry], log_scale = alone
+        weight = joint
+        if self.question == "only":
+            with np.errstate(divide="ignore"):
+                weight = np.broadcast_to(np.where(free[cause], present / absent, present).astype(dtype), joint.shape)
+        return Tables(first, scaled, joint, log_scale, weight)
 
     def _priors(self, cause: Ints, bits: Floats) -> tuple[Floats, Floats]:
         """P(cause absent), P(cause present) (n or 1, E) for every entry; equal rows are computed once."""
@@ -198,8 +216,26 @@ class Rows:
         def wide(array: Floats) -> Floats:
             return np.ascontiguousarray(array.T, dtype=dtype)
 
-        leave_rows = np.ascontiguousarray(leave.swapaxes(1, 2), dtype=dtype)
+        leave_rows: Floats = np.ascontiguousarray(leave.swapaxes(1, 2), dtype=dtype)
         return Block(wide(tables.absent), wide(tables.present), wide(link), wide(entry), leave_rows, wide(factor))
+
+
+def _normalized(absent: Floats, present: Floats, log_escape: Floats) -> tuple[Floats, Floats, Floats]:
+    """Both (n, K) divided by their sum, and the sum over causes of its logarithm (n,).
+
+    A cause that cannot be absent has the sum ``log_escape`` whose exponential may be too small for a float.
+    """
+    unit = absent + present
+    certain = (absent == 0.0) & np.ones_like(present, dtype=np.bool_)
+    if not certain.any():
+        return absent / unit, present / unit, np.log(unit).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_unit = np.where(certain, log_escape, np.log(unit))
+        return (
+            np.where(certain, 0.0, absent / unit),
+            np.where(certain, 1.0, present / unit),
+            np.ascontiguousarray(log_unit).sum(axis=1),
+        )
 
 
 def noisy_or_table(leak: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -227,7 +263,7 @@ def log_escape(absent: Booleans, link: Floats) -> Floats:
 
 
 def exact_sum(mask: Floats, values: Floats, bound: float, terms: int | None = None) -> Floats:
-    """sum over f of mask (n, f) of zeros and ones times values (f, X) or (n, f, X), |values| <= bound: (n, X).
+    """Sum over f of mask (n, f) of zeros and ones times values (f, X) or (n, f, X), |values| <= bound: (n, X).
 
     Rounded once, so the result depends neither on the order of the sum, nor on how a library blocks a product of matrices:
     the values are split into two fixed-point parts whose sums of ``terms`` numbers are exact in float64 (Rump, Ogita and Oishi

@@ -1,0 +1,237 @@
+"""Cases of a network through the compiled kernel: one layout and program for many of them, or one for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ddx.inference import layout as _layout
+from ddx.inference import program as _program
+from ddx.inference.kernel import Block, Slopes, compile_function, room, solve
+from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
+from ddx.inference.network import Floats, Ints
+from ddx.inference.program import Program
+
+assemble = compile_function(_layout.assemble)
+search = compile_function(_layout.search)
+scan = compile_function(_program.scan)
+plan_case = compile_function(_program.plan_case, assemble=assemble, search=search, scan=scan)
+
+
+class Arrays(NamedTuple):
+    """The network as the kernel reads it: every array with a case axis of length N, or 1 if all cases share it."""
+
+    link: Floats  # (., F, K)
+    leak: Floats  # (., F)
+    syndrome_link: Floats  # (., J, K)
+    syndrome_leak: Floats  # (., J)
+    finding_syndrome: Floats  # (., F, J)
+    depends: Booleans  # (K, C)
+    requires: Ints  # (C,)
+
+
+class Cases(NamedTuple):
+    """What the kernel reads of n cases."""
+
+    at: Ints  # (n,) their indices in arrays with a case axis
+    first: Ints  # (n + 1,) bounds of the positive findings of a case
+    finding: Ints
+    value: Floats
+    seen: Booleans  # (n, J)
+    unknown: Booleans  # (C,)
+    context_prior: Floats  # (n, C)
+    syndrome_escape: Floats  # (n, J)
+    table_first: Ints  # (K + 1,)
+    absent: Floats  # (n, E)
+    present: Floats  # (n, E)
+
+
+class Results(NamedTuple):
+    """What the kernel fills for n cases."""
+
+    mantissa: Floats  # (n,)
+    exponent: Ints  # (n,)
+    present: Floats  # (n, E) derivative of log evidence to ``Cases.present``
+    context: Floats  # (n, C)
+    syndrome: Floats  # (n, J)
+    doubles: Floats  # (n,) memory that a case needs; more than the limit: not solved
+
+
+@compile_function
+def _gather(
+    arrays: Arrays,
+    cases: Cases,
+    row: int,
+    layout: Layout,
+    lane: int,
+    lanes: int,
+    block: Block,
+) -> None:
+    """The numbers of one case into its lane; the same as ``Rows.block``."""
+    absent, present, link, escape, entry, leave, factor = block
+    at = cases.at[row]
+    links = arrays.link[min(at, arrays.link.shape[0] - 1)]
+    leaks = arrays.leak[min(at, arrays.leak.shape[0] - 1)]
+    syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
+    syndrome_leaks = arrays.syndrome_leak[min(at, arrays.syndrome_leak.shape[0] - 1)]
+    finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
+    finding = cases.finding[cases.first[row] : cases.first[row + 1]]
+    value = cases.value[cases.first[row] : cases.first[row + 1]]
+    n_slots = len(layout.slot_kind)
+    for e in range(cases.absent.shape[1]):
+        absent[e * lanes + lane] = cases.absent[row, e]
+        present[e * lanes + lane] = cases.present[row, e]
+    for a in range(len(layout.cause)):
+        k = layout.cause[a]
+        for b in range(layout.bit_first[a], layout.bit_first[a + 1]):
+            kind, index = layout.slot_kind[layout.bit_slot[b]], layout.slot_index[layout.bit_slot[b]]
+            w = 1.0
+            if kind == FINDING:
+                w = links[finding[index], k]
+            elif kind == SYNDROME:
+                w = syndrome_links[index, k]
+            link[b * lanes + lane] = w
+            escape[b * lanes + lane] = 1.0 - w
+    for v in range(n_slots):
+        kind, index = layout.slot_kind[v], layout.slot_index[v]
+        p, u0, u1 = 0.0, 1.0, 1.0
+        if kind == CONTEXT:
+            p = cases.context_prior[row, index]
+        elif kind == SYNDROME:
+            p = syndrome_leaks[index]
+            u1 = cases.syndrome_escape[row, index]
+        elif kind == FINDING:
+            p = leaks[finding[index]]
+            u0, u1 = 1.0 - value[index], value[index]
+        entry[v * lanes + lane] = p
+        leave[v * lanes + lane] = u0
+        leave[(n_slots + v) * lanes + lane] = u1
+    start = 0
+    for r in range(len(layout.factor)):
+        position = layout.factor[r]
+        parents = layout.factor_first[r + 1] - layout.factor_first[r]
+        base = leaks[finding[position]]
+        for j in range(parents):
+            slot = layout.factor_slot[layout.factor_first[r] + j]
+            if layout.slot_kind[slot] == FINDING:
+                base = 0.0
+                leave[slot * lanes + lane] = 1.0
+                leave[(n_slots + slot) * lanes + lane] = 1.0
+        table = np.empty((2, 1 << parents))
+        table[0, 0], table[1, 0] = base, 1.0 - base
+        for j in range(parents):
+            slot = layout.factor_slot[layout.factor_first[r] + j]
+            kind, index = layout.slot_kind[slot], layout.slot_index[slot]
+            w = 1.0
+            if kind == SYNDROME:
+                w = finding_syndromes[finding[position], index]
+            elif kind == CAUSE:
+                w = links[finding[position], index]
+            for c in range(1 << j):
+                table[0, c | 1 << j] = table[0, c] + table[1, c] * w
+                table[1, c | 1 << j] = table[1, c] * (1.0 - w)
+        v = value[position]
+        for c in range(1 << parents):
+            factor[(start + c) * lanes + lane] = v * table[0, c] + (1.0 - v) * table[1, c]
+        start += 1 << parents
+
+
+@compile_function
+def _put(results: Results, row: int, layout: Layout, lane: int, lanes: int, slopes: Slopes) -> None:
+    for e in range(results.present.shape[1]):
+        results.present[row, e] = slopes.present[e * lanes + lane]
+    for v in range(len(layout.slot_kind)):
+        if layout.slot_kind[v] == CONTEXT:
+            results.context[row, layout.slot_index[v]] = slopes.marginal[v * lanes + lane]
+        elif layout.slot_kind[v] == SYNDROME:
+            results.syndrome[row, layout.slot_index[v]] = slopes.marginal[v * lanes + lane]
+
+
+@compile_function
+def _empty_block(layout: Layout, entries: int, lanes: int) -> Block:
+    slots, links, factors = len(layout.slot_kind) * lanes, len(layout.bit_slot) * lanes, 0
+    for r in range(len(layout.factor)):
+        factors += lanes << (layout.factor_first[r + 1] - layout.factor_first[r])
+    entries *= lanes
+    return Block(
+        np.empty(entries),
+        np.empty(entries),
+        np.empty(links),
+        np.empty(links),
+        np.empty(slots),
+        np.empty(2 * slots),
+        np.empty(factors),
+    )
+
+
+@compile_function
+def empty_slopes(block: Block, full: bool) -> Slopes:
+    """Causes that no step absorbs keep the slope 1."""
+    extra = 1 if full else 0
+    return Slopes(
+        np.ones(len(block.present)),
+        np.zeros(len(block.entry)),
+        np.ones(len(block.absent) * extra),
+        np.ones(len(block.link) * extra),
+        np.ones(len(block.entry) * extra),
+        np.ones(len(block.factor) * extra),
+    )
+
+
+@compile_function
+def run_shared(
+    arrays: Arrays, cases: Cases, layout: Layout, program: Program, doubles: float, lanes: int, results: Results
+) -> None:
+    """Cases that share a layout and a program, ``lanes`` at a time."""
+    n = len(cases.at)
+    block = _empty_block(layout, cases.absent.shape[1], lanes)
+    slopes, space = empty_slopes(block, False), room(program, lanes, False)
+    mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
+    for start in range(0, n, lanes):
+        for lane in range(lanes):
+            _gather(arrays, cases, min(start + lane, n - 1), layout, lane, lanes, block)
+        solve(program, lanes, block, space, False, mantissa, exponent, slopes)
+        for lane in range(min(lanes, n - start)):
+            results.mantissa[start + lane], results.exponent[start + lane] = mantissa[lane], exponent[lane]
+            results.doubles[start + lane] = doubles
+            _put(results, start + lane, layout, lane, lanes, slopes)
+
+
+@compile_function
+def run_each(arrays: Arrays, cases: Cases, effort: float, limit: float, results: Results) -> None:
+    """Cases one after the other, each with a program of its own; those that need more than ``limit`` doubles are left."""
+    mantissa, exponent = np.empty(1), np.empty(1, np.intp)
+    lane, lanes = len(mantissa) - 1, len(mantissa)  # no literals: numba would compile everything anew for them
+    n_causes, n_syndromes = arrays.link.shape[2], arrays.syndrome_link.shape[1]
+    syndrome_on = np.zeros((n_syndromes, n_causes), np.bool_)
+    for row in range(len(cases.at)):
+        at = cases.at[row]
+        links = arrays.link[min(at, arrays.link.shape[0] - 1)]
+        syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
+        finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
+        finding = cases.finding[cases.first[row] : cases.first[row + 1]]
+        m = len(finding)
+        link_on, finding_syndrome_on = np.zeros((m, n_causes), np.bool_), np.zeros((m, n_syndromes), np.bool_)
+        for b in range(m):
+            for k in range(n_causes):
+                link_on[b, k] = links[finding[b], k] > 0.0
+            for j in range(n_syndromes):
+                finding_syndrome_on[b, j] = finding_syndromes[finding[b], j] > 0.0
+        if row == 0 or arrays.syndrome_link.shape[0] > 1:
+            for j in range(n_syndromes):
+                for k in range(n_causes):
+                    syndrome_on[j, k] = syndrome_links[j, k] > 0.0
+        layout, program, doubles = plan_case(
+            link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
+            arrays.requires, cases.table_first, effort,
+        )  # fmt: skip
+        results.doubles[row] = doubles
+        if doubles > limit:
+            continue
+        block = _empty_block(layout, cases.absent.shape[1], lanes)
+        slopes = empty_slopes(block, False)
+        _gather(arrays, cases, row, layout, lane, lanes, block)
+        solve(program, lanes, block, room(program, lanes, False), False, mantissa, exponent, slopes)
+        results.mantissa[row], results.exponent[row] = mantissa[0], exponent[0]
+        _put(results, row, layout, lane, lanes, slopes)
