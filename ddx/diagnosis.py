@@ -186,7 +186,7 @@ class Model:
 def _spread(solved: Posterior, rows: NDArray[np.intp], n: int) -> Posterior:
     """The posterior of some of n cases, nan for the others."""
     full = []
-    for array in (solved.marginal, solved.none, solved.log_evidence, solved.context):
+    for array in (solved.marginal, solved.none, solved.log_evidence, solved.context, solved.syndrome):
         full.append(np.full((n, *array.shape[1:]), np.nan))
         full[-1][rows] = array
     return Posterior(*full)

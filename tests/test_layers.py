@@ -119,7 +119,10 @@ def test_the_packages_of_one_layer_do_not_import_each_other_in_a_circle():
 def test_the_core_knows_nothing_of_files_or_pandas(module):
     imports = _imports(module)
     assert [i for i in imports if _inside(i, ("ddx",)) and not _inside(i, ("ddx.inference",))] == []
-    assert [i for i in imports if _inside(i, ("pandas", "csv", "pathlib", "json", "os", "io", "tomllib"))] == []
+    # To decide whether to load the compiled kernel it may look where numba keeps its machine code, and at nothing else.
+    allowed = ("os", "pathlib") if module == "ddx.inference.choice" else ()
+    files = [i for i in imports if _inside(i, ("pandas", "csv", "pathlib", "json", "os", "io", "tomllib"))]
+    assert [i for i in files if not _inside(i, allowed)] == []
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if _inside(m, ("ddx.knowledge", "ddx.errors"))])

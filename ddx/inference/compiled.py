@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import config
 
 from ddx.inference import kernel, kernel_cases
 from ddx.inference.dispatch import Planned, Raw, log_of, take
@@ -14,7 +15,9 @@ from ddx.inference.program import Program
 from ddx.inference.recursion import Block, Slopes
 from ddx.inference.rows import Rows, Tables
 
-__all__ = ["lanes_of", "plan_case", "run_each", "run_shared", "solve_block"]
+THREADS = int(vars(config)["NUMBA_NUM_THREADS"])
+
+__all__ = ["THREADS", "lanes_of", "plan_case", "run_each", "run_shared", "solve_block"]
 
 
 def run_shared(rows: Rows, chosen: Ints, tables: Tables, planned: Planned) -> Raw:

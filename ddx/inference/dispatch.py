@@ -6,23 +6,20 @@ and the kernel only decide how fast the same numbers appear.
 
 from __future__ import annotations
 
-import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
+from ddx.inference.choice import DOUBLE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
 from ddx.inference.layout import CONTEXT, SYNDROME, Layout, assemble
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program, plan_case, scan
 from ddx.inference.recursion import solve
 from ddx.inference.rows import Question, Rows, Tables, unique_rows
 
-Kernel = Literal["auto", "numpy", "compiled"]
 # The layout and program of a case, and the doubles that it needs at once.
 Planned = tuple[Layout, Program, float]
 
@@ -38,10 +35,6 @@ _CHUNK = 4096
 _CHUNK_DOUBLES = 1 << 18
 # Equal plans below which the compiled kernel makes the plan of every case anew.
 _FEW = 16
-# Cases, and cases with a program of their own, from which loading the compiled kernel (a second) pays.
-_MANY, _MANY_OWN = 20_000, 200
-# Doubles of state of one case from which it pays.
-_LARGE = 1 << 22
 # Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
 _DOUBT = -600.0
 _LOG_2 = float(np.log(2.0))
@@ -87,8 +80,9 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     n = len(problem.findings)
     result = Solved.empty(n, problem.network)
     first, inverse = _distinct(problem)
-    compiled = load_compiled(kernel, wanted=len(first) >= _MANY)
-    size = max(1, min(_CHUNK, -(-len(first) // _threads())))
+    compiled = load_compiled(kernel)
+    threads = 1 if compiled is None else compiled.THREADS
+    size = max(1, min(_CHUNK, -(-len(first) // threads)))
     chunks = [first[start : start + size] for start in range(0, len(first), size)]
     groups = [chunk[g] for chunk in chunks for g in _groups(np.isnan(problem.observed[chunk]))]
     shared = min(limit, _SIDE_BY_SIDE)
@@ -97,7 +91,7 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
         _solve_group(problem.rows(at), compiled, kernel, shared, result)
 
     if len(groups) > 1 and compiled is not None:
-        with ThreadPoolExecutor(_threads()) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             list(pool.map(task, groups))
     else:
         for at in groups:
@@ -130,26 +124,6 @@ def _distinct(problem: Problem) -> tuple[Ints, Ints]:
     return first, inverse
 
 
-def load_compiled(kernel: Kernel, *, wanted: bool) -> Any:
-    """The module with the compiled kernel, or None: asked for, or wanted (or there already) and installed."""
-    if kernel not in get_args(Kernel):
-        raise ValueError(f"kernel: got {kernel!r}, allowed: {', '.join(get_args(Kernel))}")
-    name = "ddx.inference.compiled"
-    if kernel == "numpy" or (kernel == "auto" and not wanted and name not in sys.modules):
-        return None
-    try:
-        # Loaded here: it takes a second, and numba may be missing.
-        return import_module(name)
-    except ImportError as error:
-        if kernel == "auto":
-            return None
-        raise ImportError('the compiled kernel needs numba: pip install numba, or use kernel="numpy"') from error
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result: Solved) -> None:
     """Cases with the same unknown context."""
     tables = rows.tables(rows.unknown[0])
@@ -157,19 +131,19 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
     open_context = (rows.depends & rows.unknown[0]).any()
     n_positive = rows.positive.sum(axis=1)
     dense = (n_positive <= DENSE) & ~rows.seen.any(axis=1) & (not open_context)
+    if compiled is None:
+        states = rows.network.n_causes * float((1 << n_positive[dense]).sum())
+        compiled = load_compiled(kernel, SMALL_DOUBLE * states)
     for m in np.unique(n_positive[dense]).tolist():
         chosen = np.flatnonzero(dense & (n_positive == m))
-        layout, program, doubles = _dense(m, rows.network.n_causes)
-        _solve_shared(rows, chosen, tables, (layout, program, doubles), compiled, limit, result)
+        _solve_shared(rows, chosen, tables, _dense(m, rows.network.n_causes), compiled, limit, result)
     own = np.flatnonzero(~dense)
     if not len(own):
         return
     signatures = _groups(_signature(rows, own))
-    if compiled is None and kernel == "auto":
-        wanted = len(signatures) > _MANY_OWN
-        for group in signatures[:_MANY_OWN]:
-            wanted = wanted or plan_of(rows, int(own[group[0]]), tables.first, None, 0.0)[2] > _LARGE
-        compiled = load_compiled(kernel, wanted=wanted)
+    if compiled is None:
+        some = [plan_of(rows, int(own[group[0]]), tables.first, None, 0.0)[2] for group in signatures[:3]]
+        compiled = load_compiled(kernel, len(signatures) * PLAN + len(own) * DOUBLE * float(np.mean(some)))
     alone = []
     for group in signatures:
         if compiled is not None and len(group) < _FEW:
@@ -240,7 +214,9 @@ def _solve_shared(
         return
     size = max(1, int(_CHUNK_DOUBLES // doubles))
     for part in np.split(chosen, range(size, len(chosen), size)):
-        _put(rows, part, tables, run_numpy(rows, part, take(tables, part), planned), result)
+        with meter.running():
+            raw = run_numpy(rows, part, take(tables, part), planned)
+        _put(rows, part, tables, raw, result)
 
 
 def take(tables: Tables, chosen: Ints) -> Tables:

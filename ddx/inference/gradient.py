@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddx.inference.dispatch import EFFORT, Kernel, Problem, load_compiled, log_of, plan_of
+from ddx.inference.choice import DOUBLE, Kernel, load_compiled
+from ddx.inference.dispatch import EFFORT, Problem, log_of, plan_of
 from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Layout
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.posterior import EvidenceTooLarge, checked
 from ddx.inference.program import Program
 from ddx.inference.recursion import Slopes, solve
 from ddx.inference.rows import Rows, Tables, log_escape, noisy_or_table
-
-# Doubles of state from which the compiled kernel is loaded for one case.
-_LARGE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +74,11 @@ def gradient(
     n, k, f, j, c = len(problem.findings), network.n_causes, network.n_findings, network.n_syndromes, network.n_context
     shapes = ((n,), (n, k), (n, f, k), (n, f), (n, j, k), (n, j), (n, f, j), (n, k, c), (n, c))
     result = Gradient(*(np.zeros(shape) for shape in shapes))
-    compiled = load_compiled(kernel, wanted=False)
+    compiled = load_compiled(kernel)
     for i in range(n):
         case = _Case.of(problem, i, compiled, memory_gib)
-        if kernel == "auto" and compiled is None and case.doubles > _LARGE:
-            compiled = load_compiled(kernel, wanted=True)
+        if compiled is None:
+            compiled = load_compiled(kernel, 4.0 * DOUBLE * case.doubles)
         parts = case.derivatives(compiled, target)
         for name, value in parts.items():
             getattr(result, name)[i] = value

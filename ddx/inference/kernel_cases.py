@@ -8,7 +8,8 @@ import numpy as np
 
 from ddx.inference import layout as _layout
 from ddx.inference import program as _program
-from ddx.inference.kernel import Block, Slopes, compile_function, room, solve
+from ddx.inference.kernel import Block, Slopes, room, solve
+from ddx.inference.kernel_state import compile_function
 from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import Program

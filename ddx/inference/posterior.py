@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddx.inference.dispatch import EFFORT, Kernel, Problem, Solved, load_compiled, plan_of, run
+from ddx.inference.choice import Kernel, load_compiled
+from ddx.inference.dispatch import EFFORT, Problem, Solved, plan_of, run
 from ddx.inference.layout import CAUSE
 from ddx.inference.network import Floats, Ints, Network
 
@@ -131,7 +132,7 @@ def explain_plan(network: Network, evidence: ArrayLike, context: ArrayLike | Non
     with a common plan instead.
     """
     problem = checked(network, evidence, context)
-    compiled = load_compiled("auto", wanted=False)
+    compiled = load_compiled("auto")
     plans = []
     for row in range(len(problem.findings)):
         rows = problem.rows(np.array([row]))

@@ -15,8 +15,8 @@ from ddx.inference.layout import Booleans, Layout, assemble, search
 from ddx.inference.network import Ints
 
 ABSORB, INTRODUCE, SUM_OUT, OBSERVE = 0, 1, 2, 3
-# Doubles of stored states (128 MiB) above which some are computed twice instead of stored.
-_STORE_ALL = 1 << 24
+# Doubles of stored states (256 MiB) above which some are computed twice instead of stored.
+_STORE_ALL = 1 << 25
 # Doubles beyond which no machine holds the states, and integers no longer count them.
 HOPELESS = 2.0**40
 

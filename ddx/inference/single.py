@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ddx.inference.dispatch import Kernel, Problem, run
+from ddx.inference.choice import Kernel
+from ddx.inference.dispatch import Problem, run
 from ddx.inference.network import Floats, Network
 from ddx.inference.posterior import checked, log_no_cause, refuse_large
 from ddx.inference.rows import log_escape

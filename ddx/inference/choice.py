@@ -1,0 +1,79 @@
+"""Which kernel works. Both give the same bits, so this is about time alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Kernel = Literal["auto", "numpy", "compiled"]
+
+_MODULE = "ddx.inference.compiled"
+# Seconds that loading the compiled kernel takes, once its machine code is on disk, and at first, when it has to be made.
+LOADING, COMPILING = 1.5, 60.0
+# Seconds that NumPy needs for a plan and its steps, for a double of state in a large state, and in many small ones.
+PLAN, DOUBLE, SMALL_DOUBLE = 0.01, 3e-7, 1.5e-7
+
+
+class _Meter:
+    """Seconds that the NumPy kernel has worked in this process."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+meter = _Meter()
+
+
+def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
+    """The module with the compiled kernel, or None where NumPy shall work.
+
+    "auto" rents before it buys: NumPy works until it has worked, or is expected to have worked after ``expected`` more seconds,
+    for as long as loading or compiling would take. That costs at most twice what the better choice costs, and a single small
+    call never waits for a compiler.
+
+    Raises
+    ------
+    ValueError
+        Unknown kernel.
+    ImportError
+        kernel="compiled" without numba.
+    """
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"kernel: got {kernel!r}, allowed: {', '.join(get_args(Kernel))}")
+    if kernel == "numpy" or (kernel == "auto" and _MODULE not in sys.modules and not _worth_loading(expected)):
+        return None
+    try:
+        # Loaded here: it takes a second, and numba may be missing.
+        return import_module(_MODULE)
+    except ImportError as error:
+        if kernel == "auto":
+            return None
+        raise ImportError('the compiled kernel needs numba: pip install numba, or use kernel="numpy"') from error
+
+
+def _worth_loading(expected: float) -> bool:
+    worked = meter.seconds + expected
+    return worked > COMPILING or (worked > LOADING and _on_disk())
+
+
+def _on_disk() -> bool:
+    """Whether numba has left the machine code of the kernel in one of the places where it looks for it."""
+    here = Path(__file__).parent
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    places = [Path(chosen)] if chosen else [here / "__pycache__", Path.home() / ".cache" / "numba"]
+    return any(True for place in places for _ in place.rglob("kernel_cases.run_each-*.nbi"))

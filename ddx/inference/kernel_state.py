@@ -1,0 +1,305 @@
+"""Elementary operations of the compiled kernel on flat states; the lane is the fastest axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from ddx.inference.network import Floats, Ints
+from ddx.inference.program import Program
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+U = np.uint64
+# Logarithm of the doubles that a part of a large state has: 32 KiB.
+TILE = 12
+
+
+def compile_function(function: Function, **names: object) -> Function:
+    """Machine code at the first call, kept on disk; without the interpreter's lock. ``names`` replace what it calls."""
+    if names:
+        function = cast(Function, FunctionType(cast(Any, function).__code__, {**cast(Any, function).__globals__, **names}))
+    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+@compile_function
+def entries(shifts: Ints, low: Ints) -> None:
+    """The entry of a step's table for the first elements of a state; see ``_entry``."""
+    for i in range(len(low)):
+        c = 0
+        for j in range(shifts.shape[0]):
+            c |= ((i >> shifts[j]) & 1) << j
+        low[i] = c
+
+
+@compile_function
+def entry(i: int, shifts: Ints) -> int:
+    """The entry of a table that belongs to element i of a state: of a multiple of len(low), to which ``low`` adds the rest."""
+    c = 0
+    for j in range(shifts.shape[0]):
+        c |= ((i >> shifts[j]) & 1) << j
+    return c
+
+
+@compile_function
+def fold(values: Floats, size: int, lanes: int) -> None:
+    """Sum a state into its first element, adding halves."""
+    half, n = U(size) * U(lanes) // U(2), U(lanes)
+    while half >= n:
+        for i in range(half):
+            values[i] += values[half + i]
+        half //= U(2)
+
+
+@compile_function
+def fold_to_table(values: Floats, width: int, shifts: Ints, target: Floats, start: int, lanes: int) -> None:
+    """Sum a state over all slots but those of a table, slowest first; into ``target`` from entry ``start``."""
+    left = width
+    for shift in range(width - 1, -1, -1):
+        kept = False
+        for j in range(shifts.shape[0]):
+            kept = kept or shifts[j] == shift
+        if not kept:
+            run, size = U(lanes) << U(shift), U(lanes) << U(left)
+            o = U(0)
+            for block in range(U(0), size, run + run):
+                for i in range(run):
+                    values[o + i] = values[block + i] + values[block + run + i]
+                o += run
+            left -= 1
+    for entry in range(1 << left):
+        i = 0
+        for j in range(left):
+            place = 0
+            for other in range(left):
+                place += 1 if shifts[other] < shifts[j] else 0
+            i |= ((entry >> j) & 1) << place
+        copy(values, i * lanes, target, (start + entry) * lanes, lanes)
+
+
+@compile_function
+def inner(x: Floats, y: Floats, room: Floats, width: int, shifts: Ints, target: Floats, start: int, lanes: int) -> None:
+    """Products of two states, summed by ``_fold_to_table``."""
+    size = U(lanes) << U(width)
+    if len(shifts) == 0 and width > 0:
+        half = size // U(2)
+        for i in range(half):
+            room[i] = x[i] * y[i] + x[i + half] * y[i + half]
+        fold(room, 1 << (width - 1), lanes)
+        copy(room, 0, target, start * lanes, lanes)
+    else:
+        for i in range(size):
+            room[i] = x[i] * y[i]
+        fold_to_table(room, width, shifts, target, start, lanes)
+
+
+@compile_function
+def copy(source: Floats, start: int, target: Floats, place: int, n: int) -> None:
+    """N doubles from one place to another."""
+    s, t = U(start), U(place)
+    for i in range(U(n)):
+        target[t + i] = source[s + i]
+
+
+@compile_function
+def apply(transpose: bool, size: int, shift: int, w: float, v: float, state: Floats, start: int) -> None:
+    """One link (v = 1 - w) on a part of a single state, in place: (low, high) to (v low, high + w low), or the transpose.
+
+    Indices without a sign, because then the compiler sees that they do not wrap around and puts several into one instruction.
+    """
+    half, first = U(1) << U(shift), U(start)
+    for block in range(first, first + U(size), half + half):
+        if transpose:
+            for i in range(block, block + half):
+                state[i] = state[i] * v + state[i + half] * w
+        else:
+            for i in range(block, block + half):
+                low = state[i]
+                state[i + half] += low * w
+                state[i] = low * v
+
+
+@compile_function
+def apply_tiled(
+    transpose: bool, program: Program, first: int, last: int, skip: int, width: int, link: Floats, escape: Floats, state: Floats
+) -> None:
+    """The links of some bits (fastest first) on a large state: part by part, each small enough for the cache.
+
+    A part holds 2**TILE neighbours, for every combination of the slow bits.
+    """
+    low = first
+    while low < last and program.bit_shift[low] < TILE:
+        low += 1
+    mask = 0
+    for b in range(low, last):
+        mask |= 1 << (program.bit_shift[b] - TILE)
+    starts = np.empty(1 << (last - low), np.intp)
+    for base in range(1 << (width - TILE)):
+        if base & mask:
+            continue
+        for c in range(len(starts)):
+            place = base
+            for b in range(low, last):
+                place |= ((c >> (b - low)) & 1) << (program.bit_shift[b] - TILE)
+            starts[c] = place << TILE
+            for b in range(first, low):
+                if b != skip:
+                    i = program.bit_link[b]
+                    apply(transpose, 1 << TILE, program.bit_shift[b], link[i], escape[i], state, starts[c])
+        for b in range(low, last):
+            if b != skip:
+                i = program.bit_link[b]
+                w, v = link[i], escape[i]
+                for c in range(len(starts)):
+                    if (c >> (b - low)) & 1 == 0:
+                        x, y = U(starts[c]), U(starts[c | 1 << (b - low)])
+                        if transpose:
+                            for j in range(U(1 << TILE)):
+                                state[x + j] = state[x + j] * v + state[y + j] * w
+                        else:
+                            for j in range(U(1 << TILE)):
+                                value = state[x + j]
+                                state[y + j] += value * w
+                                state[x + j] = value * v
+
+
+@compile_function
+def links(
+    transpose: bool, program: Program, s: int, skip: int, lanes: int, link: Floats, escape: Floats, state: Floats
+) -> None:
+    """T of the cause of step s, or its transpose, in place, without the link ``skip``; ``escape`` is 1 - ``link``."""
+    width, n = program.width[s], U(lanes)
+    first, last = program.bit_first[s], program.bit_first[s + 1]
+    if lanes == 1 and width > TILE:
+        start = first
+        while start < last:
+            stop = start
+            slow = 0
+            while stop < last and slow < 5:
+                slow += 1 if program.bit_shift[stop] >= TILE else 0
+                stop += 1
+            apply_tiled(transpose, program, start, stop, skip, width, link, escape, state)
+            start = stop
+        return
+    for b in range(first, last):
+        i = program.bit_link[b]
+        if b == skip:
+            continue
+        if lanes == 1:
+            apply(transpose, 1 << width, program.bit_shift[b], link[i], escape[i], state, 0)
+            continue
+        half, f = (U(1) << U(program.bit_shift[b])) * n, U(i) * n
+        for block in range(U(0), (U(1) << U(width)) * n, half + half):
+            for e in range(block, block + half, n):
+                if transpose:
+                    for lane in range(n):
+                        low = state[e + lane] * escape[f + lane]
+                        state[e + lane] = low + state[e + half + lane] * link[f + lane]
+                else:
+                    for lane in range(n):
+                        low = state[e + lane]
+                        state[e + half + lane] += low * link[f + lane]
+                        state[e + lane] = low * escape[f + lane]
+
+
+@compile_function
+def mix(
+    size: int, lanes: int, shifts: Ints, first: int, absent: Floats, present: Floats, x: Floats, y: Floats, target: Floats
+) -> None:
+    """A x + b y, with a and b from the tables of a cause."""
+    n, start = U(lanes), U(first) * U(lanes)
+    if len(shifts) == 0 and lanes == 1:
+        a, b = absent[start], present[start]
+        for i in range(U(size)):
+            target[i] = a * x[i] + b * y[i]
+    elif len(shifts) == 0:
+        for i in range(U(0), U(size) * n, n):
+            for lane in range(n):
+                target[i + lane] = absent[start + lane] * x[i + lane] + present[start + lane] * y[i + lane]
+    else:
+        low = np.empty(min(size, 256), np.intp)
+        entries(shifts, low)
+        for block in range(0, size, len(low)):
+            base = entry(block, shifts)
+            for i in range(U(len(low))):
+                c, e = start + U(base | low[i]) * n, (U(block) + i) * n
+                for lane in range(n):
+                    target[e + lane] = absent[c + lane] * x[e + lane] + present[c + lane] * y[e + lane]
+
+
+@compile_function
+def weigh(size: int, lanes: int, shifts: Ints, first: int, factor: Floats, state: Floats) -> None:
+    """Multiply a state by the table of a factor."""
+    n, start = U(lanes), U(first) * U(lanes)
+    low = np.empty(min(size, 256), np.intp)
+    entries(shifts, low)
+    for block in range(0, size, len(low)):
+        base = entry(block, shifts)
+        for i in range(U(len(low))):
+            c, e = start + U(base | low[i]) * n, (U(block) + i) * n
+            for lane in range(n):
+                state[e + lane] *= factor[c + lane]
+
+
+@compile_function
+def sum_out(size: int, shift: int, lanes: int, leave: Floats, subject: int, state: Floats) -> None:
+    """Sum over both values of a slot, weighted, in place."""
+    n = U(lanes)
+    half = (U(1) << U(shift)) * n
+    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
+    o = U(0)
+    if lanes == 1:
+        a, b = leave[u0], leave[u1]
+        for block in range(U(0), U(size), half + half):
+            for i in range(half):
+                state[o + i] = state[block + i] * a + state[block + half + i] * b
+            o += half
+    else:
+        for block in range(U(0), U(size) * n, half + half):
+            for i in range(U(0), half, n):
+                for lane in range(n):
+                    low = state[block + i + lane] * leave[u0 + lane]
+                    state[o + i + lane] = low + state[block + half + i + lane] * leave[u1 + lane]
+            o += half
+
+
+@compile_function
+def bring_back(
+    size: int, shift: int, lanes: int, leave: Floats, subject: int, after: Floats, before: Floats, adjoint: Floats, room: Floats
+) -> None:
+    """The transpose of ``_sum_out``, and in ``room`` the products with ``before`` where the slot is 1."""
+    n = U(lanes)
+    half = (U(1) << U(shift)) * n
+    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
+    o = U(0)
+    for block in range(U(0), U(size) * n, half + half):
+        if lanes == 1:
+            a, b = leave[u0], leave[u1]
+            for i in range(half):
+                adjoint[block + i] = after[o + i] * a
+                adjoint[block + half + i] = after[o + i] * b
+        else:
+            for i in range(U(0), half, n):
+                for lane in range(n):
+                    adjoint[block + i + lane] = after[o + i + lane] * leave[u0 + lane]
+                    adjoint[block + half + i + lane] = after[o + i + lane] * leave[u1 + lane]
+        for i in range(half):
+            room[o + i] = before[block + half + i] * adjoint[block + half + i]
+        o += half
+
+
+@compile_function
+def scale(values: Floats, size: int, lanes: int, factors: Floats) -> None:
+    """Multiply every lane of a state by its factor."""
+    n = U(lanes)
+    if lanes == 1:
+        factor = factors[0]
+        for i in range(U(size)):
+            values[i] *= factor
+    else:
+        for i in range(U(0), U(size) * n, n):
+            for lane in range(n):
+                values[i + lane] *= factors[lane]

@@ -1,0 +1,908 @@
+"""Derivatives of log evidence and of posteriors: against the definition of the model, differences, and what they must satisfy.
+
+P(evidence) is a polynomial of the parameters (a rational function of priors where context changes them), so its definition can
+be evaluated in complex numbers: the imaginary part of f(x + ih) / h is the derivative, to the last digits and without any
+difference of near numbers (Squire and Trapp 1998, Using complex variables to estimate derivatives of real functions). That holds
+at 0 and 1 as well, where finite differences leave the model.
+"""
+
+import functools
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from networks import (
+    EXAMPLES,
+    Example,
+    assert_bits,
+    nan,
+    problems,
+    random_context,
+    random_evidence,
+    random_example,
+    some_rows,
+)
+
+from ddx.inference import EvidenceTooLarge, Gradient, Network, dispatch, explain_plan, gradient, posterior
+
+ARRAYS = (
+    "prior", "link", "leak", "syndrome_link", "syndrome_leak", "finding_syndrome", "context_log_odds", "context_prior"
+)  # fmt: skip
+# Where a zero says that there is nothing, and the derivative is zero by definition.
+SPARSE = ("link", "syndrome_link", "finding_syndrome", "context_log_odds")
+
+
+@pytest.fixture(params=["numpy", "compiled"])
+def kernel(request):
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    return request.param
+
+
+# --- the definition in complex numbers --------------------------------------------------------------------------------------
+
+
+def booleans(n):
+    return np.array(list(itertools.product([False, True], repeat=n)), dtype=bool).reshape(2**n, n)
+
+
+def noisy_or(leak, link, parents):
+    """P(1), P(0) (A, F) for every row of parents (A, P)."""
+    on, off = leak[None], 1.0 - leak[None]
+    for there, w in zip(parents.T[:, :, None], link.T, strict=True):
+        on, off = np.where(there, on + off * w, on), np.where(there, off * (1.0 - w), off)
+    return on, off
+
+
+def definition(arrays, requires, row, observed, target=None):
+    """Log P(row | observed context), or P(target | row, observed context), by a sum over everything that is not observed."""
+    n_causes, n_syndromes = len(arrays["prior"]), len(arrays["syndrome_leak"])
+    causes, syndromes, x = booleans(n_causes), booleans(n_syndromes), booleans(len(observed))
+    x = x[(np.isnan(observed) | (x == observed)).all(axis=1)]
+    possible = np.where(requires < 0, True, x[:, requires]) if len(requires) else x
+    weight = np.prod(np.where(x, arrays["context_prior"] * possible, 1.0 - arrays["context_prior"] * possible), axis=1)
+    ratio = np.exp(x @ arrays["context_log_odds"].T)
+    off, on = 1.0 - arrays["prior"], arrays["prior"] * ratio
+    off, on = off / (off + on), on / (off + on)
+    of_causes = weight @ np.prod(np.where(causes, on[:, None], off[:, None]), axis=2) / weight.sum()
+    on, off = noisy_or(arrays["syndrome_leak"], arrays["syndrome_link"], causes)
+    of_syndromes = np.prod(np.where(syndromes, on[:, None], off[:, None]), axis=2)
+    parents = np.hstack([np.repeat(causes, len(syndromes), axis=0), np.tile(syndromes, (len(causes), 1))])
+    on, off = noisy_or(arrays["leak"], np.hstack([arrays["link"], arrays["finding_syndrome"]]), parents)
+    likelihood = np.prod(np.where(np.isnan(row), 1.0, row * on + (1.0 - row) * off), axis=1)
+    joint = of_causes * (of_syndromes * likelihood.reshape(of_syndromes.shape)).sum(axis=1)
+    return np.log(joint.sum()) if target is None else joint[causes[:, target]].sum() / joint.sum()
+
+
+def exact(network, row, observed=None, target=None):
+    """What ``gradient`` should give for one row (F,), field by field, by complex steps of the definition."""
+    arrays = {name: getattr(network, name).astype(complex) for name in ARRAYS}
+    row = np.asarray(row, dtype=float)
+    observed = np.full(network.n_context, nan) if observed is None else np.asarray(observed, dtype=float)
+    result = {"value": definition(arrays, network.requires, row, observed, target).real}
+    for name, array in arrays.items():
+        slope = np.zeros(array.shape)
+        for at in np.ndindex(array.shape):
+            if name in SPARSE and array[at] == 0.0:
+                continue
+            here = array.copy()
+            here[at] += 1e-30j
+            slope[at] = definition(arrays | {name: here}, network.requires, row, observed, target).imag / 1e-30
+        result[name] = slope
+    # Not determined, and documented as such: a syndrome that an absent finding rules out.
+    result["finding_syndrome"][(row == 0.0)[:, None] & (network.finding_syndrome == 1.0)] = nan
+    return result
+
+
+def assert_row(got, i, expected, rtol=1e-10, atol=1e-12):
+    for name in ("value", *ARRAYS):
+        np.testing.assert_allclose(getattr(got, name)[i], expected[name], rtol=rtol, atol=atol, err_msg=name)
+
+
+def assert_exact(network, evidence, context=None, target=None, kernel="numpy", rtol=1e-10, atol=1e-12):
+    got = gradient(network, evidence, context, target=target, kernel=kernel)
+    for i, row in enumerate(evidence):
+        assert_row(got, i, exact(network, row, None if context is None else context[i], target), rtol, atol)
+    return got
+
+
+def names_of(slopes):
+    """Fields of a Gradient other than the value, those without entries left out."""
+    return [name for name in ARRAYS if getattr(slopes, name).size]
+
+
+# Rows that mix everything, and rows of one kind.
+def cases_of(example, seed, n_cases=3):
+    rng = np.random.default_rng(seed)
+    n_findings = len(example.leak)
+    evidence = np.vstack(
+        [random_evidence(rng, n_cases, n_findings), *(np.full(n_findings, v) for v in (nan, 0.0, 1.0, 0.3))]
+    )
+    return evidence, random_context(rng, len(evidence), example.requires or (-1,) * example.n_context)
+
+
+# Few causes with many findings (enumerated, if all are present), and a mix of all layers.
+NETWORKS = {name: example for name, example in EXAMPLES.items() if name != "structural"}
+NETWORKS |= {
+    "few_causes": random_example(200, 3, 9, density=0.7),
+    "few_causes_syndromes_and_context": random_example(201, 2, 8, 2, (-1, 0), density=0.7, n_syndromes=2),
+    "all_layers": random_example(202, 4, 6, 3, (-1, 0, 0), density=0.4, n_syndromes=3),
+}
+
+
+@functools.cache
+def expected(name, target):
+    example = NETWORKS[name]
+    evidence, context = cases_of(example, seed=3)
+    network = example.network()
+    return [exact(network, row, x, target) for row, x in zip(evidence, context, strict=True)]
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_log_evidence_agrees_with_the_definition(name, kernel):
+    example = NETWORKS[name]
+    evidence, context = cases_of(example, seed=3)
+    got = gradient(example.network(), evidence, context, kernel=kernel)
+    for i, row in enumerate(expected(name, None)):
+        assert_row(got, i, row)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_posteriors_agree_with_the_definition(name, kernel):
+    example = NETWORKS[name]
+    evidence, context = cases_of(example, seed=3)
+    for target in {0, len(example.prior) - 1}:
+        got = gradient(example.network(), evidence, context, target=target, kernel=kernel)
+        for i, row in enumerate(expected(name, target)):
+            assert_row(got, i, row)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_both_kernels_give_the_same_bits(name):
+    pytest.importorskip("numba")
+    example = NETWORKS[name]
+    network = example.network()
+    evidence, context = cases_of(example, seed=4, n_cases=8)
+    for target in (None, *range(network.n_causes)):
+        compiled = gradient(network, evidence, context, target=target, kernel="compiled")
+        assert_bits(gradient(network, evidence, context, target=target, kernel="numpy"), compiled)
+        assert_bits(gradient(network, evidence, context, target=target), compiled)
+
+
+# --- against differences of posterior and of another engine -----------------------------------------------------------------
+
+
+def central(f, at, width):
+    """(f(at + h) - f(at - h)) / 2h, h relative to ``at``, kept inside (0, 1) by the choice of the networks."""
+    h = width * abs(at)
+    return (f(at + h) - f(at - h)) / (2.0 * h)
+
+
+def differences(network, row, observed, width=1e-5):
+    """Central differences of log evidence and of every marginal: by name of the array, (..., 1 + K)."""
+    n = network.n_causes
+    result = {name: np.zeros((*getattr(network, name).shape, 1 + n)) for name in ARRAYS}
+    places, changed = [], []
+    for name in ARRAYS:
+        array = getattr(network, name)
+        for at in np.ndindex(array.shape):
+            if name in SPARSE and array[at] == 0.0:
+                continue
+            h = width * min(abs(array[at]), 1.0 - array[at] if name != "context_log_odds" else 1.0)
+            for sign in (1.0, -1.0):
+                here = array.copy()
+                here[at] += sign * h
+                places.append((name, at, sign / (2.0 * h)))
+                changed.append((name, here))
+    # All of them are cases of one network whose every array has a case axis.
+    arrays = {name: np.array([a if name == own else getattr(network, name) for own, a in changed]) for name in ARRAYS}
+    batched = Network(**arrays, requires=network.requires)
+    solved = posterior(batched, np.tile(row, (len(places), 1)), np.tile(observed, (len(places), 1)))
+    for (name, at, weight), log_evidence, marginal in zip(places, solved.log_evidence, solved.marginal, strict=True):
+        result[name][at] += weight * np.append(log_evidence, marginal)
+    return result
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_differences_of_posterior(seed, kernel):
+    n_syndromes, n_context = (0, 2, 2)[seed % 3], (0, 3)[seed % 2]
+    requires = (-1, 0, -1) if n_context else ()
+    example = random_example(300 + seed, 4, 7, n_context, requires, density=0.5, n_syndromes=n_syndromes)
+    network = example.network()
+    rng = np.random.default_rng(seed)
+    evidence = random_evidence(rng, 3, 7)
+    context = random_context(rng, 3, requires)
+    slopes = [gradient(network, evidence, context, target=t, kernel=kernel) for t in (None, 0, 1, 2, 3)]
+    for i in range(3):
+        by_differences = differences(network, evidence[i], context[i])
+        for t, got in enumerate(slopes):
+            for name in ARRAYS:
+                # The error of a difference: relative h**2, and rounding of about 1e-15 over h.
+                np.testing.assert_allclose(
+                    getattr(got, name)[i], by_differences[name][..., t], rtol=1e-7, atol=2e-8, err_msg=name
+                )
+
+
+def test_agrees_with_differences_of_variable_elimination_in_pgmpy(kernel):
+    from pgmpy.factors.discrete import TabularCPD
+    from pgmpy.inference import VariableElimination
+    from pgmpy.models import DiscreteBayesianNetwork
+
+    arrays = {
+        "prior": np.array([0.1, 0.25, 0.04]),
+        "link": np.array([[0.6, 0.3, 0.0], [0.0, 0.5, 0.8], [0.4, 0.0, 0.7]]),
+        "leak": np.array([0.05, 0.1, 0.02]),
+        "syndrome_link": np.array([[0.7, 0.2, 0.0]]),
+        "syndrome_leak": np.array([0.03]),
+        "finding_syndrome": np.array([[0.0], [0.45], [0.9]]),
+    }
+
+    def ask(arrays):
+        """P(c0 = 1 | f0 = 1, f1 = 0, f2 uncertain) from full tables."""
+        nodes = DiscreteBayesianNetwork()
+        for k, p in enumerate(arrays["prior"]):
+            nodes.add_node(f"c{k}")
+            nodes.add_cpds(TabularCPD(f"c{k}", 2, [[1.0 - p], [p]]))
+
+        def table(name, leak, links):
+            nodes.add_edges_from((parent, name) for parent in links)
+            off = [(1.0 - leak) * np.prod([1.0 - w for w, on in zip(links.values(), c, strict=True) if on]) for c in
+                   itertools.product((0, 1), repeat=len(links))]  # fmt: skip
+            nodes.add_cpds(TabularCPD(name, 2, [off, [1.0 - p for p in off]], list(links), [2] * len(links)))
+
+        table("s0", arrays["syndrome_leak"][0], {f"c{k}": arrays["syndrome_link"][0, k] for k in range(3)})
+        for f in range(3):
+            table(
+                f"f{f}",
+                arrays["leak"][f],
+                {f"c{k}": arrays["link"][f, k] for k in range(3)} | {"s0": arrays["finding_syndrome"][f, 0]},
+            )
+        assert nodes.check_model()
+        virtual = [TabularCPD("f2", 2, [[0.3], [0.7]])]
+        answer = VariableElimination(nodes).query(["c0"], {"f0": 1, "f1": 0}, virtual_evidence=virtual, show_progress=False)
+        return answer.values[1]
+
+    got = gradient(Network(**arrays), [[1.0, 0.0, 0.7]], target=0, kernel=kernel)
+    np.testing.assert_allclose(got.value[0], ask(arrays), rtol=1e-12)
+    for name, array in arrays.items():
+        for at in zip(*np.nonzero(array), strict=True):
+
+            def changed(value, name=name, array=array, at=at):
+                here = array.copy()
+                here[at] = value
+                return ask(arrays | {name: here})
+
+            by_difference = central(changed, array[at], 1e-4)
+            np.testing.assert_allclose(getattr(got, name)[0][at], by_difference, rtol=1e-6, atol=1e-9, err_msg=f"{name}{at}")
+
+
+# --- P(evidence) is linear in every parameter -------------------------------------------------------------------------------
+
+
+def assert_linear(network, row, name, at, value, kernel="numpy"):
+    """One parameter gets another value, however far away: P(evidence) and P(cause, evidence) follow their tangents."""
+    array = getattr(network, name).copy()
+    h = value - array[at]
+    array[at] = value
+    moved = Network(**({n: getattr(network, n) for n in ARRAYS} | {name: array}), requires=network.requires)
+    log_slope = gradient(network, [row], kernel=kernel)
+    before, after = (posterior(net, [row], kernel=kernel) for net in (network, moved))
+    slope = getattr(log_slope, name)[0][at]
+    grown = np.exp(after.log_evidence[0] - before.log_evidence[0])
+    np.testing.assert_allclose(grown, 1.0 + h * slope, rtol=1e-10, atol=1e-12 * max(1.0, abs(h * slope)))
+    for target in range(network.n_causes):
+        own = gradient(network, [row], target=target, kernel=kernel)
+        p = own.value[0]
+        joint = after.marginal[0, target] * grown if grown > 0.0 else 0.0
+        expected = p + h * (p * slope + getattr(own, name)[0][at])
+        np.testing.assert_allclose(joint, expected, rtol=1e-9, atol=1e-11 * max(1.0, abs(h * slope), abs(h) * p))
+
+
+LINEAR = ("prior", "link", "leak", "syndrome_link", "syndrome_leak", "finding_syndrome")
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("value", [1e-9, 0.5, 1.0 - 1e-9, 0.0, 1.0])
+def test_evidence_is_linear_in_every_parameter(name, value, kernel):
+    example = NETWORKS["syndromes_and_links"]
+    network = example.network()
+    row = np.array([1.0, 0.0, nan, 0.3, 1.0, 0.8, 0.0])
+    array = getattr(network, name)
+    for at in list(zip(*np.nonzero(array), strict=True))[:6]:
+        assert_linear(network, row, name, at, value, kernel)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_evidence_is_linear_in_every_parameter_of_every_network(data):
+    example, evidence, _ = data.draw(problems(max_cases=1, probability=st.floats(1e-6, 1.0 - 1e-6)))
+    example = replace(example, context_log_odds=np.zeros((0, 0)), context_prior=np.zeros(0), requires=())
+    network, row = example.network(), evidence[0]
+    name = data.draw(st.sampled_from([n for n in LINEAR if getattr(network, n).any()]))
+    at = data.draw(st.sampled_from(list(zip(*np.nonzero(getattr(network, name)), strict=True))))
+    assert_linear(network, row, name, at, data.draw(st.floats(0.0, 1.0)))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_evidence_is_linear_in_the_frequency_of_unknown_context(data):
+    example, evidence, _ = data.draw(problems(max_cases=1, probability=st.floats(1e-6, 1.0 - 1e-6)))
+    assume(example.n_context)
+    network = example.network()
+    x = data.draw(st.integers(0, example.n_context - 1))
+    assert_linear(network, evidence[0], "context_prior", (x,), data.draw(st.floats(0.01, 0.99)))
+
+
+@settings(max_examples=150)
+@given(problems(max_cases=2))
+def test_any_network_gives_the_derivatives_of_the_definition(problem):
+    """Priors, links and leaks of 0, 1 and 1e-300 among them."""
+    example, evidence, context = problem
+    network = example.network()
+    solved = posterior(network, evidence, context)
+    got = gradient(network, evidence, context)
+    for i, row in enumerate(evidence):
+        if solved.impossible[i]:
+            assert got.value[i] == -np.inf
+            assert all(np.isnan(getattr(got, name)[i]).all() for name in ARRAYS)
+        elif solved.log_evidence[i] > -100.0:
+            truth = exact(network, row, context[i])
+            largest = max([1.0, *(np.nanmax(np.abs(a), initial=0.0) for a in truth.values())])
+            assert_row(got, i, truth, rtol=1e-8, atol=1e-11 * largest)
+
+
+@settings(max_examples=60)
+@given(problems(max_cases=2), st.integers(0, 4))
+def test_any_network_gives_the_same_bits_on_both_kernels(problem, target):
+    pytest.importorskip("numba")
+    example, evidence, context = problem
+    assume(target < len(example.prior))
+    network = example.network()
+    for t in (None, target):
+        by_kernel = [gradient(network, evidence, context, target=t, kernel=k) for k in ("numpy", "compiled")]
+        assert_bits(*by_kernel)
+
+
+@pytest.mark.parametrize("name", ["all_layers", "few_causes", "two_need_one"])
+def test_the_expected_slope_of_log_evidence_is_zero(name, kernel):
+    """Sum over all evidence e of P(e) d log P(e) = d 1 = 0."""
+    example = NETWORKS[name]
+    network = example.network()
+    evidence = booleans(network.n_findings).astype(float)
+    context = random_context(np.random.default_rng(7), 1, example.requires or (-1,) * example.n_context)
+    got = gradient(network, evidence, np.tile(context, (len(evidence), 1)), kernel=kernel)
+    assert np.exp(got.value).sum() == pytest.approx(1.0, rel=1e-12)
+    for field in ("prior", "link", "leak", "syndrome_link", "syndrome_leak", "finding_syndrome", "context_log_odds"):
+        slopes = getattr(got, field)
+        mean = np.tensordot(np.exp(got.value), slopes, axes=1)
+        assert not slopes.size or np.abs(slopes).max() > 0.1, field
+        np.testing.assert_allclose(mean, 0.0, atol=1e-12 * np.abs(slopes).max(initial=1.0), err_msg=field)
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("v", [1.0, 0.0, 0.7, 1e-6])
+def test_one_cause_and_one_finding(v, kernel):
+    p, w, leak = 0.02, 0.85, 0.1
+    s = leak + (1.0 - leak) * w
+    with_cause, without = v * s + (1.0 - v) * (1.0 - s), v * leak + (1.0 - v) * (1.0 - leak)
+    # Their derivatives to w and to the leak.
+    d_w, d_leak, d_leak_without = (2.0 * v - 1.0) * np.array([1.0 - leak, 1.0 - w, 1.0])
+    evidence = p * with_cause + (1.0 - p) * without
+    got = gradient(Network([p], [[w]], [leak]), [[v]], kernel=kernel)
+    np.testing.assert_allclose(got.value, [np.log(evidence)], rtol=1e-14)
+    np.testing.assert_allclose(got.prior, [[(with_cause - without) / evidence]], rtol=1e-13)
+    np.testing.assert_allclose(got.link, [[[p * d_w / evidence]]], rtol=1e-13)
+    np.testing.assert_allclose(got.leak, [[(p * d_leak + (1.0 - p) * d_leak_without) / evidence]], rtol=1e-13)
+    got = gradient(Network([p], [[w]], [leak]), [[v]], target=0, kernel=kernel)
+    odds = p * (1.0 - p) / evidence**2
+    np.testing.assert_allclose(got.value, [p * with_cause / evidence], rtol=1e-14)
+    np.testing.assert_allclose(got.prior, [[with_cause * without / evidence**2]], rtol=1e-13)
+    np.testing.assert_allclose(got.link, [[[odds * without * d_w]]], rtol=1e-13)
+    np.testing.assert_allclose(got.leak, [[odds * (without * d_leak - with_cause * d_leak_without)]], rtol=1e-12)
+
+
+def test_one_cause_one_syndrome_one_finding(kernel):
+    p, a, b, w, leak = 0.2, 0.6, 0.05, 0.9, 0.03
+    network = Network([p], [[0.0]], [leak], syndrome_link=[[a]], syndrome_leak=[b], finding_syndrome=[[w]])
+    syndrome = b + (1.0 - b) * p * a
+    finding = leak + (1.0 - leak) * w * syndrome
+    got = gradient(network, [[1.0]], kernel=kernel)
+    np.testing.assert_allclose(got.value, [np.log(finding)], rtol=1e-14)
+    np.testing.assert_allclose(got.prior, [[(1.0 - leak) * w * (1.0 - b) * a / finding]], rtol=1e-13)
+    np.testing.assert_allclose(got.syndrome_link, [[[(1.0 - leak) * w * (1.0 - b) * p / finding]]], rtol=1e-13)
+    np.testing.assert_allclose(got.syndrome_leak, [[(1.0 - leak) * w * (1.0 - p * a) / finding]], rtol=1e-13)
+    np.testing.assert_allclose(got.finding_syndrome, [[[(1.0 - leak) * syndrome / finding]]], rtol=1e-13)
+    np.testing.assert_allclose(got.leak, [[(1.0 - w * syndrome) / finding]], rtol=1e-13)
+    np.testing.assert_array_equal(got.link, [[[0.0]]])
+
+
+def test_context_with_nothing_observed(kernel):
+    """P(c) = (1 - q) p0 + q p1, logit p1 = logit p0 + b."""
+    p, b, q = 0.1, 1.5, 0.3
+    p1 = p * np.exp(b) / (1.0 - p + p * np.exp(b))
+    bend = np.exp(b) / (1.0 - p + p * np.exp(b)) ** 2  # d p1 / d p
+    network = Network([p], [[0.5]], [0.1], context_log_odds=[[b]], context_prior=[q])
+    got = gradient(network, [[nan]] * 3, [[nan], [1.0], [0.0]], target=0, kernel=kernel)
+    np.testing.assert_allclose(got.value, [(1.0 - q) * p + q * p1, p1, p], rtol=1e-14)
+    np.testing.assert_allclose(got.prior[:, 0], [1.0 - q + q * bend, bend, 1.0], rtol=1e-13)
+    np.testing.assert_allclose(got.context_log_odds[:, 0, 0], [q * p1 * (1.0 - p1), p1 * (1.0 - p1), 0.0], rtol=1e-13)
+    np.testing.assert_allclose(got.context_prior[:, 0], [p1 - p, 0.0, 0.0], rtol=1e-13)
+    nothing = gradient(network, [[nan]] * 3, [[nan], [1.0], [0.0]], kernel=kernel)
+    for name in ("value", *ARRAYS):
+        np.testing.assert_allclose(getattr(nothing, name), 0.0, atol=1e-15)
+
+
+def test_an_absent_child_informs_on_what_it_requires(kernel):
+    """P(parent | child absent) = p (1 - q) / (1 - p q), and only the parent changes the cause."""
+    p, q, b, prior = 0.4, 0.7, 2.0, 0.1
+    given_child = p * (1.0 - q) / (1.0 - p * q)
+    p1 = prior * np.exp(b) / (1.0 - prior + prior * np.exp(b))
+    network = Network(
+        [prior], [[0.5]], [0.1], context_log_odds=[[b, 0.0]], context_prior=[p, q], requires=[-1, 0]
+    )  # fmt: skip
+    got = gradient(network, [[nan]] * 2, [[nan, 0.0], [nan, nan]], target=0, kernel=kernel)
+    np.testing.assert_allclose(got.value, [prior + given_child * (p1 - prior), prior + p * (p1 - prior)], rtol=1e-14)
+    to_parent, to_child = (1.0 - q) / (1.0 - p * q) ** 2, -p * (1.0 - p) / (1.0 - p * q) ** 2
+    np.testing.assert_allclose(got.context_prior, np.array([[to_parent, to_child], [1.0, 0.0]]) * (p1 - prior), rtol=1e-13)
+
+
+@pytest.mark.parametrize("target", [None, 1])
+def test_what_is_not_observed_has_no_slope(target, kernel):
+    network = random_example(5, 4, 5, density=1.0, n_syndromes=2).network()
+    got = gradient(network, [[1.0, nan, 0.0, 0.4, nan]], target=target, kernel=kernel)
+    for name in ("leak", "link", "finding_syndrome"):
+        slopes = getattr(got, name)[0]
+        np.testing.assert_array_equal(slopes[[1, 4]], 0.0)
+        assert (slopes[[0, 2, 3]] != 0.0).sum() >= slopes[[0, 2, 3]].size - 3
+
+
+def test_links_of_zero_have_no_slope(kernel):
+    example = random_example(6, 5, 6, 3, density=0.4, n_syndromes=3, syndrome_density=0.5)
+    network = example.network()
+    got = gradient(network, [[1.0, 0.0, 0.4, 1.0, 0.0, 1.0]], [[1.0, nan, nan]], kernel=kernel)
+    for name in SPARSE:
+        array, slopes = getattr(network, name), getattr(got, name)[0]
+        assert (array == 0.0).any()
+        np.testing.assert_array_equal(slopes[array == 0.0], 0.0)
+        assert (slopes[array != 0.0] != 0.0).any()
+
+
+# --- targets apart from the rest --------------------------------------------------------------------------------------------
+
+
+def test_a_target_that_nothing_observed_depends_on(kernel):
+    network = Network([0.3, 0.1], [[0.0, 0.6], [0.7, 0.2]], [0.05, 0.1])
+    got = gradient(network, [[1.0, nan], [0.0, nan], [0.4, nan], [nan, nan]], target=0, kernel=kernel)
+    np.testing.assert_allclose(got.value, 0.3, rtol=1e-14)
+    np.testing.assert_allclose(got.prior, [[1.0, 0.0]] * 4, rtol=1e-13, atol=1e-15)
+    for name in ("link", "leak"):
+        np.testing.assert_allclose(getattr(got, name), 0.0, atol=1e-15)
+
+
+@pytest.mark.parametrize("other", [nan, 0.0, 1.0, 0.6])
+def test_a_target_linked_only_to_absent_findings(other, kernel):
+    p, w = 0.3, np.array([0.4, 0.9])
+    escape = np.prod(1.0 - w)
+    total = p * escape + 1.0 - p
+    network = Network([p, 0.2], [[w[0], 0.1], [w[1], 0.0], [0.0, 0.5]], [0.05, 0.1, 0.02])
+    got = gradient(network, [[0.0, 0.0, other]], target=0, kernel=kernel)
+    np.testing.assert_allclose(got.value, [p * escape / total], rtol=1e-14)
+    np.testing.assert_allclose(got.prior, [[escape / total**2, 0.0]], rtol=1e-13, atol=1e-15)
+    to_link = -p * (1.0 - p) * escape / (1.0 - w) / total**2
+    np.testing.assert_allclose(got.link, [[[to_link[0], 0.0], [to_link[1], 0.0], [0.0, 0.0]]], rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(got.leak, 0.0, atol=1e-15)
+
+
+def test_a_target_with_context_that_nothing_observed_depends_on(kernel):
+    example = random_example(8, 3, 4, 3, (-1, 0, -1), density=0.0)
+    link = np.array([[0.0, 0.5, 0.0], [0.0, 0.0, 0.6], [0.3, 0.3, 0.3], [0.8, 0.0, 0.0]])
+    log_odds = np.array([[1.0, -0.5, 0.0], [0.4, 0.0, 0.7], [0.0, 1.2, -0.3]])
+    network = replace(example, link=link, context_log_odds=log_odds).network()
+    evidence = np.array([[1.0, 0.3, nan, nan], [1.0, 0.0, nan, 0.0], [nan, 1.0, nan, 0.0]])
+    context = np.array([[nan, nan, nan], [nan, 0.0, 1.0], [1.0, nan, nan]])
+    got = assert_exact(network, evidence, context, target=0, kernel=kernel)
+    assert (np.abs(got.context_log_odds[:, 0, 0]) > 1e-3).all()
+
+
+# --- causes enumerated ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_syndromes", [0, 2])
+@pytest.mark.parametrize("n_context", [0, 2])
+def test_the_causes_are_enumerated(n_syndromes, n_context, kernel):
+    example = random_example(31 + n_syndromes, 3, 12, n_context, density=0.8, n_syndromes=n_syndromes)
+    evidence = np.ones((3, 12))
+    evidence[1, ::3] = 0.35
+    evidence[2, [1, 5]] = 0.0, nan
+    network = example.network()
+    assert [plan.method for plan in explain_plan(network, evidence)] == ["causes"] * 3
+    for target in (None, 0, 2):
+        assert_exact(network, evidence, np.full((3, n_context), nan), target, kernel)
+
+
+def test_the_causes_are_enumerated_with_certain_links(kernel):
+    example = random_example(33, 2, 8, density=1.0)
+    example.link[0, 0] = example.link[1, 1] = example.link[2, 1] = 1.0
+    example.leak[3] = 0.0
+    evidence = np.ones((2, 8))
+    evidence[1, [0, 4]] = 0.0, 0.7
+    network = example.network()
+    assert [plan.method for plan in explain_plan(network, evidence)] == ["causes"] * 2
+    for target in (None, 1):
+        assert_exact(network, evidence, None, target, kernel)
+
+
+# --- 0 and 1 ----------------------------------------------------------------------------------------------------------------
+
+ROWS = np.array([[1, 0, nan, 0.3], [0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 0, 0], [nan, 0.6, 1, nan], [1, 1, 1, 1]])
+
+
+def plain():
+    return Example(
+        prior=np.array([0.1, 0.3, 0.02]),
+        link=np.array([[0.5, 0.2, 0.0], [0.4, 0.0, 0.7], [0.0, 0.8, 0.3], [0.6, 0.1, 0.9]]),
+        leak=np.array([0.05, 0.1, 0.02, 0.2]),
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("target", [None, 1, 2])
+def test_priors_of_zero_and_one(value, target, kernel):
+    example = plain()
+    example.prior[0] = value
+    got = assert_exact(example.network(), ROWS, None, target, kernel)
+    assert (np.abs(got.prior[[0, 1, 2, 4], 0]) > 1e-4).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_the_own_prior_of_an_impossible_or_certain_target(value, kernel):
+    """D P(c | e) / d P(c) = P(e | c) / P(e | not c) at 0, and its inverse at 1."""
+    example = plain()
+    example.prior[1] = value
+    got = gradient(example.network(), ROWS, target=1, kernel=kernel)
+    np.testing.assert_array_equal(got.value, value)
+    sides = []
+    for side in (0.0, 1.0):
+        sides.append(posterior(replace(example, prior=np.array([0.1, side, 0.02])).network(), ROWS).log_evidence)
+    np.testing.assert_allclose(got.prior[:, 1], np.exp(sides[1] - sides[0]) ** (1.0 - 2.0 * value), rtol=1e-11)
+    # P(c | e) is what the prior says, whatever else changes.
+    for name in names_of(got):
+        slopes = getattr(got, name).copy()
+        if name == "prior":
+            slopes[:, 1] = 0.0
+        np.testing.assert_allclose(np.nan_to_num(slopes) if value == 0.0 else slopes, 0.0, atol=1e-13)
+
+
+def test_a_certain_cause_that_much_speaks_against(kernel):
+    """P(e | c) is 1e-200 of P(e | not c): nothing in between may overflow."""
+    network = Network([1.0, 0.2], [[0.9, 0.2]] * 200, [0.1] * 200)
+    evidence = np.zeros((1, 200))
+    got = gradient(network, evidence, kernel=kernel)
+    np.testing.assert_allclose(got.value, posterior(network, evidence).log_evidence, rtol=1e-13)
+    np.testing.assert_allclose(got.prior[0], [-1e200, -1.25], rtol=1e-10)
+    np.testing.assert_allclose(got.link[0, :, 0], -10.0, rtol=1e-12)
+    np.testing.assert_allclose(gradient(network, evidence, target=0, kernel=kernel).prior[0, 0], 1e200, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        pytest.param([(0, 0)], id="one"),
+        pytest.param([(0, 0), (1, 0)], id="two of one cause"),
+        pytest.param([(0, 0), (0, 1)], id="two of one finding"),
+        pytest.param([(0, 0), (2, 1)], id="two causes"),
+        pytest.param([(0, 0), (1, 0), (3, 0), (1, 2)], id="four"),
+    ],
+)
+@pytest.mark.parametrize("target", [None, 0, 1, 2])
+def test_links_of_one(links, target, kernel):
+    example = plain()
+    for at in links:
+        example.link[at] = 1.0
+    network = example.network()
+    # Targets that the evidence excludes have a test of their own.
+    rows = ROWS if target is None else ROWS[posterior(network, ROWS).marginal[:, target] > 0.0]
+    assert len(rows) >= 3 - (len(links) == 4)
+    assert_exact(network, rows, None, target, kernel)
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["only to the absent finding", "to a present one as well"])
+@pytest.mark.parametrize("n_links", [1, 2])
+def test_a_target_that_the_evidence_excludes(n_links, linked, kernel):
+    """Its posterior is 0, and stays 0 whatever changes but the one certain link."""
+    example = plain()
+    example.link[:, 0] = [1.0, 1.0 if n_links == 2 else 0.0, 0.6 if linked else 0.0, 0.0]
+    network = example.network()
+    got = gradient(network, [[0.0, 0.0, 1.0, nan]], target=0, kernel=kernel)
+    assert got.value[0] == 0.0
+    assert got.prior[0, 0] == 0.0
+    truth = exact(network, [0.0, 0.0, 1.0, nan], None, 0)
+    for name in names_of(got):
+        slopes = getattr(got, name)[0]
+        np.testing.assert_allclose(np.where(np.isnan(slopes), truth[name], slopes), truth[name], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("target", [None, 0, 2])
+def test_leaks_of_zero_and_one(value, target, kernel):
+    example = plain()
+    example.leak[1] = value
+    network = example.network()
+    rows = ROWS[(ROWS[:, 1] != 0.0) | (value == 0.0)]
+    assert len(rows) >= 4
+    assert_exact(network, rows, None, target, kernel)
+
+
+@pytest.mark.parametrize("target", [None, 0, 2])
+def test_zeros_and_ones_everywhere(target, kernel):
+    example = EXAMPLES["structural"]
+    network = example.network()
+    rng = np.random.default_rng(0)
+    evidence = random_evidence(rng, 60, 4)
+    context = random_context(rng, 60, (-1, -1))
+    solved = posterior(network, evidence, context)
+    chosen = ~solved.impossible & (solved.marginal[:, target or 2] > 0.0)
+    if target != 0:  # the one whose prior is zero
+        assert 20 < chosen.sum() < 60
+        assert_exact(network, evidence[chosen], context[chosen], target, kernel)
+    got = gradient(network, evidence, context, target=target, kernel=kernel)
+    np.testing.assert_array_equal(np.isneginf(got.value) | np.isnan(got.value), solved.impossible)
+
+
+SYNDROME = {
+    "prior": np.array([0.1, 0.02, 0.3]),
+    "link": np.array([[0, 0, 0.4], [0, 0, 0], [0.5, 0, 0], [0, 0, 0]]),
+    "leak": np.array([0.05, 0.02, 0.1, 0.3]),
+    "syndrome_link": np.array([[0.6, 0.2, 0], [0, 0.7, 0.5]]),
+    "syndrome_leak": np.array([0.04, 0.1]),
+    "finding_syndrome": np.array([[0.8, 0.1], [0.5, 0], [0, 0.9], [0.3, 0.6]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value"),
+    [
+        ("syndrome_link", (0, 0), 1.0),
+        ("syndrome_leak", (0,), 0.0),
+        ("syndrome_leak", (1,), 1.0),
+        ("finding_syndrome", (1, 0), 1.0),
+        ("finding_syndrome", (3, 1), 1.0),
+        ("leak", (1,), 0.0),
+        ("link", (0, 2), 1.0),
+        ("prior", (1,), 1.0),
+    ],
+)
+@pytest.mark.parametrize("target", [None, 0])
+def test_zeros_and_ones_around_syndromes(name, at, value, target, kernel):
+    arrays = {n: a.copy() for n, a in SYNDROME.items()}
+    arrays[name][at] = value
+    assert_exact(Network(**arrays), ROWS, None, target, kernel)
+
+
+def test_a_certain_link_from_a_syndrome_to_an_absent_finding_is_the_only_slope_not_given(kernel):
+    arrays = SYNDROME | {"finding_syndrome": np.array([[0.8, 0.1], [1.0, 0], [0, 0.9], [0.3, 0.6]])}
+    got = gradient(Network(**arrays), [[1.0, 0.0, 1.0, nan]], kernel=kernel)
+    not_given = np.zeros((4, 2), dtype=bool)
+    not_given[1, 0] = True
+    np.testing.assert_array_equal(np.isnan(got.finding_syndrome[0]), not_given)
+    assert all(np.isfinite(getattr(got, name)).all() for name in ARRAYS if name != "finding_syndrome")
+
+
+# --- impossible evidence ----------------------------------------------------------------------------------------------------
+
+IMPOSSIBLE = {
+    "nobody to explain it": ({"link": [[0.5, 0.0], [0.0, 0.0]], "leak": [0.1, 0.0]}, [nan, 1.0]),
+    "nobody to explain it, and another": ({"link": [[0.5, 0.0], [0.0, 0.0]], "leak": [0.1, 0.0]}, [1.0, 1.0]),
+    "cause that is never there": ({"prior": [0.0, 0.2], "link": [[0.5, 0.0], [0.3, 0.4]], "leak": [0.0, 0.1]}, [1.0, 1.0]),
+    "cause that is ruled out": ({"link": [[0.5, 0.0], [1.0, 0.4]], "leak": [0.0, 0.1]}, [1.0, 0.0]),
+    "always there": ({"leak": [0.1, 1.0]}, [nan, 0.0]),
+    "always there, and another": ({"leak": [0.1, 1.0]}, [1.0, 0.0]),
+    "always there, no link": ({"link": [[0.5, 0.4], [0.0, 0.0]], "leak": [0.1, 1.0]}, [1.0, 0.0]),
+    "certain cause ruled out": ({"prior": [1.0, 0.2], "link": [[1.0, 0.0], [0.0, 0.4]]}, [0.0, nan]),
+    "certain cause ruled out, and another": ({"prior": [1.0, 0.2], "link": [[1.0, 0.3], [0.3, 0.4]]}, [0.0, 1.0]),
+    "certain syndrome ruled out": (
+        {"syndrome_link": [[0.3, 0.0]], "syndrome_leak": [1.0], "finding_syndrome": [[1.0], [0.2]]},
+        [0.0, 1.0],
+    ),
+    "syndrome that is never there": (
+        {
+            "link": [[0.0, 0.0], [0.5, 0.5]],
+            "leak": [0.0, 0.2],
+            "syndrome_link": [[0.0, 0.0]],
+            "syndrome_leak": [0.0],
+            "finding_syndrome": [[0.9], [0.0]],
+        },
+        [1.0, 1.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("target", [None, 0, 1])
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_impossible_evidence_has_no_slopes(name, target, kernel):
+    changes, row = IMPOSSIBLE[name]
+    network = Network(**({"prior": [0.1, 0.2], "link": [[0.5, 0.3], [0.2, 0.6]], "leak": [0.1, 0.2]} | changes))
+    assert posterior(network, [row]).impossible.all()
+    got = gradient(network, [[nan, nan], row, [nan, nan]], target=target, kernel=kernel)
+    np.testing.assert_array_equal(got.value[1], -np.inf if target is None else nan)
+    for field in names_of(got):
+        assert np.isnan(getattr(got, field)[1]).all(), field
+    if target != 0 or network.prior[0] > 0.0:
+        assert_bits(some_rows(got, [0, 2]), gradient(network, [[nan, nan]] * 2, target=target, kernel=kernel))
+        assert np.isfinite(got.value[[0, 2]]).all()
+
+
+# --- values, shapes, company ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_values_are_those_of_posterior(name, kernel):
+    example = NETWORKS[name]
+    network = example.network()
+    evidence, context = cases_of(example, seed=5, n_cases=10)
+    solved = posterior(network, evidence, context)
+    np.testing.assert_allclose(
+        gradient(network, evidence, context, kernel=kernel).value, solved.log_evidence, rtol=1e-13, atol=1e-14
+    )
+    for target in range(network.n_causes):
+        value = gradient(network, evidence, context, target=target, kernel=kernel).value
+        np.testing.assert_allclose(value, solved.marginal[:, target], rtol=1e-12)
+
+
+def test_values_and_slopes_of_improbable_evidence(kernel):
+    """P(e) is about 1e-605, out of the range of a float, and one cause is linked to all of it."""
+    tiny = 1e-200
+    network = Network([0.5], [[tiny], [2.0 * tiny], [tiny]], [tiny] * 3)
+    got = gradient(network, [[1.0] * 3], kernel=kernel)
+    with_cause, without = 2.0 * 3.0 * 2.0, 1.0  # of tiny**3
+    np.testing.assert_allclose(got.value, [np.log((with_cause + without) / 2.0) + 3.0 * np.log(tiny)], rtol=1e-14)
+    np.testing.assert_allclose(got.prior, [[(with_cause - without) / (with_cause + without) * 2.0]], rtol=1e-13)
+    np.testing.assert_allclose(got.link[0, :, 0] * tiny, np.array([6.0, 4.0, 6.0]) / 13.0, rtol=1e-13)
+
+
+def batched(example, seed, n_cases, names):
+    """A network whose arrays of these names differ from case to case; and each case as a network of its own."""
+    rng = np.random.default_rng(seed)
+    arrays = example.arrays()
+    requires = {"requires": arrays.pop("requires")} if "requires" in arrays else {}
+    for name in names:
+        if name in arrays:
+            arrays[name] = arrays[name] * rng.uniform(0.7, 1.05, (n_cases, *arrays[name].shape))
+    alone = [
+        Network(**{n: a[i] if n in names else a for n, a in arrays.items()}, **requires) for i in range(n_cases)
+    ]  # fmt: skip
+    return Network(**arrays, **requires), alone
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in ARRAYS), ARRAYS], ids=lambda names: "+".join(names))
+@pytest.mark.parametrize("target", [None, 2])
+def test_arrays_with_a_case_axis(names, target, kernel):
+    example = NETWORKS["all_layers"]
+    network, alone = batched(example, 1, 5, names)
+    rng = np.random.default_rng(2)
+    evidence = random_evidence(rng, 5, network.n_findings)
+    evidence[4] = evidence[3]
+    context = random_context(rng, 5, example.requires)
+    context[4] = context[3]
+    got = gradient(network, evidence, context, target=target, kernel=kernel)
+    for i, one in enumerate(alone):
+        own = gradient(one, evidence[i : i + 1], context[i : i + 1], target=target, kernel=kernel)
+        assert_bits(some_rows(got, [i]), own)
+        if i in (0, 4):
+            assert_row(got, i, exact(one, evidence[i], context[i], target))
+    assert not np.array_equal(got.value[3:4], got.value[4:5])
+    solved = posterior(network, evidence, context)
+    np.testing.assert_allclose(got.value, solved.log_evidence if target is None else solved.marginal[:, target], rtol=1e-12)
+
+
+@pytest.mark.parametrize("target", [None, 1])
+def test_a_case_does_not_depend_on_its_company(target, kernel):
+    example = NETWORKS["all_layers"]
+    network = example.network()
+    evidence, context = cases_of(example, seed=6, n_cases=5)
+    got = gradient(network, evidence, context, target=target, kernel=kernel)
+    some = np.array([4, 1, 1, 7])
+    assert_bits(gradient(network, evidence[some], context[some], target=target, kernel=kernel), some_rows(got, some))
+
+
+def test_shapes(kernel):
+    network = NETWORKS["all_layers"].network()
+    k, f, j, c = network.n_causes, network.n_findings, network.n_syndromes, network.n_context
+    for n in (0, 1, 3):
+        got = gradient(network, np.full((n, f), 1.0), kernel=kernel)
+        assert isinstance(got, Gradient)
+        shapes = {name: array.shape for name, array in vars(got).items()}
+        assert shapes == {
+            "value": (n,), "prior": (n, k), "link": (n, f, k), "leak": (n, f), "syndrome_link": (n, j, k),
+            "syndrome_leak": (n, j), "finding_syndrome": (n, f, j), "context_log_odds": (n, k, c), "context_prior": (n, c),
+        }  # fmt: skip
+
+
+def test_layers_that_are_not_there_have_no_slopes(kernel):
+    got = gradient(Network([0.1], [[0.5], [0.2]], [0.1, 0.1]), [[1.0, 0.0]], kernel=kernel)
+    assert got.syndrome_link.shape == (1, 0, 1)
+    assert got.syndrome_leak.shape == (1, 0)
+    assert got.finding_syndrome.shape == (1, 2, 0)
+    assert got.context_log_odds.shape == (1, 1, 0)
+    assert got.context_prior.shape == (1, 0)
+
+
+def test_a_large_case_has_the_compiled_kernel_loaded(monkeypatch):
+    pytest.importorskip("numba")
+    asked = []
+    load = dispatch.load_compiled
+
+    def loaded(kernel, *, wanted):
+        asked.append(wanted)
+        return load("compiled" if wanted else "numpy", wanted=wanted)
+
+    monkeypatch.setattr("ddx.inference.gradient.load_compiled", loaded)
+    network = random_example(9, 12, 14, density=1.0).network()
+    evidence = np.ones((2, 14))
+    monkeypatch.setattr("ddx.inference.gradient._LARGE", 1 << 30)
+    small = gradient(network, evidence)
+    assert asked == [False]
+    monkeypatch.setattr("ddx.inference.gradient._LARGE", 1)
+    assert_bits(gradient(network, evidence), small)
+    assert asked == [False, False, True]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [-1, 3, 100])
+def test_a_target_that_is_not_a_cause(target):
+    message = f"target: got {target}, expected the index of a cause, 0 to 2"
+    with pytest.raises(IndexError, match=f"^{re.escape(message)}$"):
+        gradient(plain().network(), ROWS, target=target)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"evidence": [[1.0, 0.0]]}, "evidence: got shape (1, 2), expected (N, F) with F = 4"),
+        ({"evidence": [1.0, 0.0, nan, 1.0]}, "evidence: got shape (4,), expected (N, F) with F = 4"),
+        ({"evidence": [[1.0, 0.0, nan, 1.5]]}, "evidence[0, 3]: got 1.5, expected nan or a number in [0, 1]"),
+        ({"context": [[1.0]]}, "context: got shape (1, 1), expected (N, C) = (1, 2)"),
+        ({"context": [[1.0, 0.5]]}, "context: expected 1 (present), 0 (absent) or nan (not observed)"),
+        ({"context": [[0.0, 1.0]]}, "context[0]: variable 1 is present, variable 0, which it requires, absent"),
+        ({"kernel": "fast"}, "kernel: got 'fast', allowed: auto, numpy, compiled"),
+    ],
+)
+def test_input_that_does_not_fit(arguments, message):
+    example = replace(plain(), context_log_odds=np.ones((3, 2)), context_prior=np.array([0.2, 0.3]), requires=(-1, 0))
+    for function in (gradient, posterior):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            function(example.network(), **({"evidence": [[1.0, 0.0, nan, 1.0]]} | arguments))
+
+
+def test_cases_do_not_fit_the_arrays():
+    prior = np.tile(plain().prior, (2, 1))
+    network = Network(prior, plain().link, plain().leak)
+    with pytest.raises(ValueError, match=r"^evidence: got 3 cases, the network has arrays for 2$"):
+        gradient(network, ROWS[:3])
+
+
+@pytest.mark.parametrize("target", [None, 0])
+def test_a_case_that_is_too_large(target, kernel):
+    network = random_example(11, 12, 14, density=1.0).network()
+    evidence = np.full((3, 14), nan)
+    evidence[0, :3] = evidence[2, :10] = 1.0
+    evidence[1, :8], evidence[1, 8:12] = 1.0, 0.6
+    need = explain_plan(network, evidence)[1].gib
+    budget = 2.0**-14
+    assert need > budget
+    message = (
+        f"case 1: 12 present or uncertain findings need {need:.3g} GiB, the budget is {budget:g} GiB; "
+        "leave out findings, say more about the context, or raise memory_gib"
+    )
+    with pytest.raises(EvidenceTooLarge, match=f"^{re.escape(message)}$") as error:
+        gradient(network, evidence, target=target, memory_gib=budget, kernel=kernel)
+    assert (error.value.row, error.value.n_findings, error.value.gib, error.value.budget) == (1, 12, need, budget)
+    assert np.isfinite(gradient(network, evidence, target=target, memory_gib=need, kernel=kernel).value).all()
