@@ -373,9 +373,7 @@ def assert_bits(got, expected):
 def use_kernel(patch, name):
     """From here on the core takes this kernel where it may choose."""
     load = dispatch.load_compiled
-    patch.setattr(
-        dispatch, "load_compiled", lambda kernel, *, wanted: load(name if kernel == "auto" else kernel, wanted=wanted)
-    )
+    patch.setattr(dispatch, "load_compiled", lambda kernel, expected=0.0: load(name if kernel == "auto" else kernel, expected))
 
 
 # --- the limb knowledge base, and a small one whose parameters are written down here -------------------------------------

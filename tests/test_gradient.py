@@ -7,8 +7,10 @@ at 0 and 1 as well, where finite differences leave the model.
 """
 
 import functools
+import importlib.util
 import itertools
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +29,7 @@ from networks import (
     some_rows,
 )
 
-from ddx.inference import EvidenceTooLarge, Gradient, Network, dispatch, explain_plan, gradient, posterior
+from ddx.inference import EvidenceTooLarge, Gradient, Network, explain_plan, gradient, posterior
 
 ARRAYS = (
     "prior", "link", "leak", "syndrome_link", "syndrome_leak", "finding_syndrome", "context_log_odds", "context_prior"
@@ -58,8 +60,11 @@ def noisy_or(leak, link, parents):
     return on, off
 
 
-def definition(arrays, requires, row, observed, target=None):
-    """Log P(row | observed context), or P(target | row, observed context), by a sum over everything that is not observed."""
+def definition(arrays, requires, row, observed):
+    """Log P(row | observed context), and P(cause | row, observed context) of every cause: (1 + K,).
+
+    A sum over everything that is not observed.
+    """
     n_causes, n_syndromes = len(arrays["prior"]), len(arrays["syndrome_leak"])
     causes, syndromes, x = booleans(n_causes), booleans(n_syndromes), booleans(len(observed))
     x = x[(np.isnan(observed) | (x == observed)).all(axis=1)]
@@ -75,39 +80,61 @@ def definition(arrays, requires, row, observed, target=None):
     on, off = noisy_or(arrays["leak"], np.hstack([arrays["link"], arrays["finding_syndrome"]]), parents)
     likelihood = np.prod(np.where(np.isnan(row), 1.0, row * on + (1.0 - row) * off), axis=1)
     joint = of_causes * (of_syndromes * likelihood.reshape(of_syndromes.shape)).sum(axis=1)
-    return np.log(joint.sum()) if target is None else joint[causes[:, target]].sum() / joint.sum()
+    total = joint.sum()
+    return np.append(np.log(total), joint @ causes / total)
 
 
-def exact(network, row, observed=None, target=None):
-    """What ``gradient`` should give for one row (F,), field by field, by complex steps of the definition."""
+def exact(network, row, observed=None):
+    """What ``gradient`` should give for one row (F,): by name of the field (..., 1 + K), for log evidence and every target."""
     arrays = {name: getattr(network, name).astype(complex) for name in ARRAYS}
     row = np.asarray(row, dtype=float)
     observed = np.full(network.n_context, nan) if observed is None else np.asarray(observed, dtype=float)
-    result = {"value": definition(arrays, network.requires, row, observed, target).real}
+    result = {"value": definition(arrays, network.requires, row, observed).real}
     for name, array in arrays.items():
-        slope = np.zeros(array.shape)
+        slope = np.zeros((*array.shape, 1 + network.n_causes))
         for at in np.ndindex(array.shape):
             if name in SPARSE and array[at] == 0.0:
                 continue
             here = array.copy()
             here[at] += 1e-30j
-            slope[at] = definition(arrays | {name: here}, network.requires, row, observed, target).imag / 1e-30
+            slope[at] = definition(arrays | {name: here}, network.requires, row, observed).imag / 1e-30
         result[name] = slope
     # Not determined, and documented as such: a syndrome that an absent finding rules out.
     result["finding_syndrome"][(row == 0.0)[:, None] & (network.finding_syndrome == 1.0)] = nan
     return result
 
 
-def assert_row(got, i, expected, rtol=1e-10, atol=1e-12):
-    for name in ("value", *ARRAYS):
-        np.testing.assert_allclose(getattr(got, name)[i], expected[name], rtol=rtol, atol=atol, err_msg=name)
+def assert_row(got, i, truth, target=None, rtol=1e-10, atol=1e-12):
+    """Row i of a Gradient against ``exact``.
+
+    d P(c | e) is P(c | e) times a difference of slopes of logarithms, and cannot be better than 1e-13 of those. Of a target with
+    posterior 0 only the own prior must be there; what else is there must be right.
+    """
+    column = 0 if target is None else 1 + target
+    p = 1.0 if target is None else truth["value"][column]
+    np.testing.assert_allclose(got.value[i], truth["value"][column], rtol=rtol, atol=atol, err_msg="value")
+    for name in ARRAYS:
+        slopes, want = getattr(got, name)[i], truth[name][..., column]
+        allowed = rtol * np.abs(want) + atol
+        if target is not None:
+            allowed = allowed + 1e-13 * p * np.abs(truth[name][..., 0])
+        if p == 0.0:
+            optional = np.isnan(slopes)
+            if name == "prior":
+                optional[target] = False
+            slopes = np.where(optional, want, slopes)
+        np.testing.assert_array_equal(np.isnan(slopes), np.isnan(want), err_msg=name)
+        wrong = np.argwhere(np.abs(slopes - want) > allowed)
+        assert not len(wrong), f"{name}{wrong[0]}: got {slopes[tuple(wrong[0])]}, expected {want[tuple(wrong[0])]}"
 
 
-def assert_exact(network, evidence, context=None, target=None, kernel="numpy", rtol=1e-10, atol=1e-12):
-    got = gradient(network, evidence, context, target=target, kernel=kernel)
+def assert_exact(network, evidence, context=None, targets=(None,), kernel="numpy"):
+    by_target = [gradient(network, evidence, context, target=t, kernel=kernel) for t in targets]
     for i, row in enumerate(evidence):
-        assert_row(got, i, exact(network, row, None if context is None else context[i], target), rtol, atol)
-    return got
+        truth = exact(network, row, None if context is None else context[i])
+        for target, got in zip(targets, by_target, strict=True):
+            assert_row(got, i, truth, target)
+    return by_target
 
 
 def names_of(slopes):
@@ -115,13 +142,12 @@ def names_of(slopes):
     return [name for name in ARRAYS if getattr(slopes, name).size]
 
 
-# Rows that mix everything, and rows of one kind.
-def cases_of(example, seed, n_cases=3):
+def cases_of(example, seed, n_cases=2):
+    """Rows that mix everything, rows of one kind, and context that fits."""
     rng = np.random.default_rng(seed)
     n_findings = len(example.leak)
-    evidence = np.vstack(
-        [random_evidence(rng, n_cases, n_findings), *(np.full(n_findings, v) for v in (nan, 0.0, 1.0, 0.3))]
-    )
+    same = [np.full(n_findings, v) for v in (nan, 0.0, 1.0, 0.3)]
+    evidence = np.vstack([random_evidence(rng, n_cases, n_findings), *same])
     return evidence, random_context(rng, len(evidence), example.requires or (-1,) * example.n_context)
 
 
@@ -130,56 +156,52 @@ NETWORKS = {name: example for name, example in EXAMPLES.items() if name != "stru
 NETWORKS |= {
     "few_causes": random_example(200, 3, 9, density=0.7),
     "few_causes_syndromes_and_context": random_example(201, 2, 8, 2, (-1, 0), density=0.7, n_syndromes=2),
-    "all_layers": random_example(202, 4, 6, 3, (-1, 0, 0), density=0.4, n_syndromes=3),
+    "all_layers": random_example(202, 4, 6, 3, (-1, 0, 0), density=0.4, n_syndromes=2),
 }
 
 
+def targets_of(name):
+    return (None, *{0, len(NETWORKS[name].prior) - 1})
+
+
 @functools.cache
-def expected(name, target):
+def truth_of(name):
     example = NETWORKS[name]
-    evidence, context = cases_of(example, seed=3)
     network = example.network()
-    return [exact(network, row, x, target) for row, x in zip(evidence, context, strict=True)]
+    return [exact(network, row, x) for row, x in zip(*cases_of(example, seed=3), strict=True)]
+
+
+@functools.cache
+def solved(name, target, kernel):
+    example = NETWORKS[name]
+    return gradient(example.network(), *cases_of(example, seed=3), target=target, kernel=kernel)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_log_evidence_agrees_with_the_definition(name, kernel):
-    example = NETWORKS[name]
-    evidence, context = cases_of(example, seed=3)
-    got = gradient(example.network(), evidence, context, kernel=kernel)
-    for i, row in enumerate(expected(name, None)):
-        assert_row(got, i, row)
+def test_agrees_with_the_definition(name, kernel):
+    for target in targets_of(name):
+        for i, truth in enumerate(truth_of(name)):
+            assert_row(solved(name, target, kernel), i, truth, target)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_posteriors_agree_with_the_definition(name, kernel):
+def test_values_are_those_of_posterior(name, kernel):
     example = NETWORKS[name]
-    evidence, context = cases_of(example, seed=3)
-    for target in {0, len(example.prior) - 1}:
-        got = gradient(example.network(), evidence, context, target=target, kernel=kernel)
-        for i, row in enumerate(expected(name, target)):
-            assert_row(got, i, row)
+    expected = posterior(example.network(), *cases_of(example, seed=3))
+    for target in targets_of(name):
+        by_posterior = expected.log_evidence if target is None else expected.marginal[:, target]
+        np.testing.assert_allclose(solved(name, target, kernel).value, by_posterior, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_both_kernels_give_the_same_bits(name):
     pytest.importorskip("numba")
-    example = NETWORKS[name]
-    network = example.network()
-    evidence, context = cases_of(example, seed=4, n_cases=8)
-    for target in (None, *range(network.n_causes)):
-        compiled = gradient(network, evidence, context, target=target, kernel="compiled")
-        assert_bits(gradient(network, evidence, context, target=target, kernel="numpy"), compiled)
-        assert_bits(gradient(network, evidence, context, target=target), compiled)
+    for target in targets_of(name):
+        assert_bits(solved(name, target, "numpy"), solved(name, target, "compiled"))
+    assert_bits(solved(name, None, "auto"), solved(name, None, "numpy"))
 
 
 # --- against differences of posterior and of another engine -----------------------------------------------------------------
-
-
-def central(f, at, width):
-    """(f(at + h) - f(at - h)) / 2h, h relative to ``at``, kept inside (0, 1) by the choice of the networks."""
-    h = width * abs(at)
-    return (f(at + h) - f(at - h)) / (2.0 * h)
 
 
 def differences(network, row, observed, width=1e-5):
@@ -207,167 +229,165 @@ def differences(network, row, observed, width=1e-5):
     return result
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_agrees_with_differences_of_posterior(seed, kernel):
-    n_syndromes, n_context = (0, 2, 2)[seed % 3], (0, 3)[seed % 2]
+@pytest.mark.parametrize("n_context", [0, 3])
+@pytest.mark.parametrize("n_syndromes", [0, 2])
+def test_agrees_with_differences_of_posterior(n_syndromes, n_context):
     requires = (-1, 0, -1) if n_context else ()
-    example = random_example(300 + seed, 4, 7, n_context, requires, density=0.5, n_syndromes=n_syndromes)
+    example = random_example(300, 4, 7, n_context, requires, density=0.5, n_syndromes=n_syndromes)
     network = example.network()
-    rng = np.random.default_rng(seed)
-    evidence = random_evidence(rng, 3, 7)
-    context = random_context(rng, 3, requires)
-    slopes = [gradient(network, evidence, context, target=t, kernel=kernel) for t in (None, 0, 1, 2, 3)]
-    for i in range(3):
-        by_differences = differences(network, evidence[i], context[i])
-        for t, got in enumerate(slopes):
-            for name in ARRAYS:
-                # The error of a difference: relative h**2, and rounding of about 1e-15 over h.
-                np.testing.assert_allclose(
-                    getattr(got, name)[i], by_differences[name][..., t], rtol=1e-7, atol=2e-8, err_msg=name
-                )
+    rng = np.random.default_rng(n_context)
+    evidence = random_evidence(rng, 2, 7)
+    context = random_context(rng, 2, requires)
+    kernels = ["numpy"] if importlib.util.find_spec("numba") is None else ["numpy", "compiled"]
+    by_differences = [differences(network, row, x) for row, x in zip(evidence, context, strict=True)]
+    for kernel, (t, target) in itertools.product(kernels, enumerate([None, 0, 1, 2, 3])):
+        got = gradient(network, evidence, context, target=target, kernel=kernel)
+        for i, name in itertools.product(range(2), ARRAYS):
+            # The error of a difference: relative h**2, and rounding of about 1e-15 over h.
+            want = by_differences[i][name][..., t]
+            np.testing.assert_allclose(getattr(got, name)[i], want, rtol=1e-7, atol=2e-8, err_msg=name)
 
 
-def test_agrees_with_differences_of_variable_elimination_in_pgmpy(kernel):
+def test_agrees_with_differences_of_variable_elimination_in_pgmpy():
     from pgmpy.factors.discrete import TabularCPD
     from pgmpy.inference import VariableElimination
     from pgmpy.models import DiscreteBayesianNetwork
 
     arrays = {
-        "prior": np.array([0.1, 0.25, 0.04]),
-        "link": np.array([[0.6, 0.3, 0.0], [0.0, 0.5, 0.8], [0.4, 0.0, 0.7]]),
+        "prior": np.array([0.1, 0.25]),
+        "link": np.array([[0.6, 0.3], [0.0, 0.5], [0.4, 0.0]]),
         "leak": np.array([0.05, 0.1, 0.02]),
-        "syndrome_link": np.array([[0.7, 0.2, 0.0]]),
+        "syndrome_link": np.array([[0.7, 0.2]]),
         "syndrome_leak": np.array([0.03]),
         "finding_syndrome": np.array([[0.0], [0.45], [0.9]]),
     }
 
     def ask(arrays):
         """P(c0 = 1 | f0 = 1, f1 = 0, f2 uncertain) from full tables."""
-        nodes = DiscreteBayesianNetwork()
-        for k, p in enumerate(arrays["prior"]):
-            nodes.add_node(f"c{k}")
-            nodes.add_cpds(TabularCPD(f"c{k}", 2, [[1.0 - p], [p]]))
+        nodes = DiscreteBayesianNetwork([("c0", "s0"), ("c1", "s0")])
+        nodes.add_edges_from((parent, f"f{f}") for f in range(3) for parent in ("c0", "c1", "s0"))
+        tables = [TabularCPD(f"c{k}", 2, [[1.0 - p], [p]]) for k, p in enumerate(arrays["prior"])]
 
-        def table(name, leak, links):
-            nodes.add_edges_from((parent, name) for parent in links)
-            off = [(1.0 - leak) * np.prod([1.0 - w for w, on in zip(links.values(), c, strict=True) if on]) for c in
-                   itertools.product((0, 1), repeat=len(links))]  # fmt: skip
-            nodes.add_cpds(TabularCPD(name, 2, [off, [1.0 - p for p in off]], list(links), [2] * len(links)))
+        def table(name, leak, parents, links):
+            off = (1.0 - leak) * np.prod((1.0 - links) ** booleans(len(parents)), axis=1)
+            tables.append(TabularCPD(name, 2, [off, 1.0 - off], parents, [2] * len(parents)))
 
-        table("s0", arrays["syndrome_leak"][0], {f"c{k}": arrays["syndrome_link"][0, k] for k in range(3)})
+        table("s0", arrays["syndrome_leak"][0], ["c0", "c1"], arrays["syndrome_link"][0])
         for f in range(3):
-            table(
-                f"f{f}",
-                arrays["leak"][f],
-                {f"c{k}": arrays["link"][f, k] for k in range(3)} | {"s0": arrays["finding_syndrome"][f, 0]},
-            )
+            links = np.append(arrays["link"][f], arrays["finding_syndrome"][f])
+            table(f"f{f}", arrays["leak"][f], ["c0", "c1", "s0"], links)
+        nodes.add_cpds(*tables)
         assert nodes.check_model()
         virtual = [TabularCPD("f2", 2, [[0.3], [0.7]])]
         answer = VariableElimination(nodes).query(["c0"], {"f0": 1, "f1": 0}, virtual_evidence=virtual, show_progress=False)
         return answer.values[1]
 
-    got = gradient(Network(**arrays), [[1.0, 0.0, 0.7]], target=0, kernel=kernel)
+    got = gradient(Network(**arrays), [[1.0, 0.0, 0.7]], target=0, kernel="numpy")
     np.testing.assert_allclose(got.value[0], ask(arrays), rtol=1e-12)
     for name, array in arrays.items():
         for at in zip(*np.nonzero(array), strict=True):
-
-            def changed(value, name=name, array=array, at=at):
-                here = array.copy()
+            here, h = array.copy(), 1e-4 * array[at]
+            sides = []
+            for value in (array[at] + h, array[at] - h):
                 here[at] = value
-                return ask(arrays | {name: here})
-
-            by_difference = central(changed, array[at], 1e-4)
+                sides.append(ask(arrays | {name: here}))
+            by_difference = (sides[0] - sides[1]) / (2.0 * h)
             np.testing.assert_allclose(getattr(got, name)[0][at], by_difference, rtol=1e-6, atol=1e-9, err_msg=f"{name}{at}")
 
 
 # --- P(evidence) is linear in every parameter -------------------------------------------------------------------------------
 
 
-def assert_linear(network, row, name, at, value, kernel="numpy"):
-    """One parameter gets another value, however far away: P(evidence) and P(cause, evidence) follow their tangents."""
-    array = getattr(network, name).copy()
-    h = value - array[at]
-    array[at] = value
-    moved = Network(**({n: getattr(network, n) for n in ARRAYS} | {name: array}), requires=network.requires)
-    log_slope = gradient(network, [row], kernel=kernel)
-    before, after = (posterior(net, [row], kernel=kernel) for net in (network, moved))
-    slope = getattr(log_slope, name)[0][at]
-    grown = np.exp(after.log_evidence[0] - before.log_evidence[0])
-    np.testing.assert_allclose(grown, 1.0 + h * slope, rtol=1e-10, atol=1e-12 * max(1.0, abs(h * slope)))
-    for target in range(network.n_causes):
-        own = gradient(network, [row], target=target, kernel=kernel)
-        p = own.value[0]
-        joint = after.marginal[0, target] * grown if grown > 0.0 else 0.0
-        expected = p + h * (p * slope + getattr(own, name)[0][at])
-        np.testing.assert_allclose(joint, expected, rtol=1e-9, atol=1e-11 * max(1.0, abs(h * slope), abs(h) * p))
-
-
 LINEAR = ("prior", "link", "leak", "syndrome_link", "syndrome_leak", "finding_syndrome")
 
 
-@pytest.mark.parametrize("name", LINEAR)
-@pytest.mark.parametrize("value", [1e-9, 0.5, 1.0 - 1e-9, 0.0, 1.0])
-def test_evidence_is_linear_in_every_parameter(name, value, kernel):
-    example = NETWORKS["syndromes_and_links"]
-    network = example.network()
-    row = np.array([1.0, 0.0, nan, 0.3, 1.0, 0.8, 0.0])
+def assert_linear(network, row, name, moves, kernel="numpy"):
+    """One parameter moves to another value, however far: P(evidence) and P(cause, evidence) follow their tangents.
+
+    ``moves``: (index in the array, new value) each.
+    """
     array = getattr(network, name)
-    for at in list(zip(*np.nonzero(array), strict=True))[:6]:
-        assert_linear(network, row, name, at, value, kernel)
+    changed = np.tile(array, (len(moves), *([1] * array.ndim)))
+    for i, (at, value) in enumerate(moves):
+        changed[i][at] = value
+    arrays = {n: np.broadcast_to(getattr(network, n), (len(moves), *getattr(network, n).shape)) for n in ARRAYS}
+    moved = posterior(Network(**arrays | {name: changed}, requires=network.requires), np.tile(row, (len(moves), 1)))
+    before = posterior(network, [row])
+    log_slope = getattr(gradient(network, [row], kernel=kernel), name)[0]
+    slopes = [getattr(gradient(network, [row], target=k, kernel=kernel), name)[0] for k in range(network.n_causes)]
+    for i, (at, value) in enumerate(moves):
+        h = value - array[at]
+        change = h * log_slope[at]
+        grown = np.exp(moved.log_evidence[i] - before.log_evidence[0])
+        np.testing.assert_allclose(grown, 1.0 + change, rtol=1e-10, atol=1e-12 * max(1.0, abs(change)), err_msg=f"{at}")
+        joint = moved.marginal[i] * grown if grown > 0.0 else np.zeros(network.n_causes)
+        expected = before.marginal[0] * (1.0 + change) + h * np.array([slope[at] for slope in slopes])
+        np.testing.assert_allclose(joint, expected, rtol=1e-9, atol=1e-11 * max(1.0, abs(change)), err_msg=f"{at}")
 
 
-@settings(max_examples=150)
+@pytest.mark.parametrize("name", LINEAR)
+def test_evidence_is_linear_in_every_parameter(name, kernel):
+    network = NETWORKS["syndromes_and_links"].network()
+    row = np.array([1.0, 0.0, nan, 0.3, 1.0, 0.8, 0.0])
+    places = list(zip(*np.nonzero(getattr(network, name)), strict=True))
+    assert_linear(network, row, name, list(itertools.product(places, [0.0, 1e-9, 0.5, 1.0 - 1e-9, 1.0])), kernel)
+
+
+INSIDE = st.floats(1e-6, 1.0 - 1e-6)
+
+
+@settings(max_examples=50)
 @given(st.data())
 def test_evidence_is_linear_in_every_parameter_of_every_network(data):
-    example, evidence, _ = data.draw(problems(max_cases=1, probability=st.floats(1e-6, 1.0 - 1e-6)))
-    example = replace(example, context_log_odds=np.zeros((0, 0)), context_prior=np.zeros(0), requires=())
-    network, row = example.network(), evidence[0]
+    example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE))
+    network = replace(example, context_log_odds=np.zeros((0, 0)), context_prior=np.zeros(0), requires=()).network()
     name = data.draw(st.sampled_from([n for n in LINEAR if getattr(network, n).any()]))
     at = data.draw(st.sampled_from(list(zip(*np.nonzero(getattr(network, name)), strict=True))))
-    assert_linear(network, row, name, at, data.draw(st.floats(0.0, 1.0)))
+    assert_linear(network, evidence[0], name, [(at, data.draw(st.floats(0.0, 1.0)))])
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_evidence_is_linear_in_the_frequency_of_unknown_context(data):
-    example, evidence, _ = data.draw(problems(max_cases=1, probability=st.floats(1e-6, 1.0 - 1e-6)))
+    example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE))
     assume(example.n_context)
-    network = example.network()
     x = data.draw(st.integers(0, example.n_context - 1))
-    assert_linear(network, evidence[0], "context_prior", (x,), data.draw(st.floats(0.01, 0.99)))
-
-
-@settings(max_examples=150)
-@given(problems(max_cases=2))
-def test_any_network_gives_the_derivatives_of_the_definition(problem):
-    """Priors, links and leaks of 0, 1 and 1e-300 among them."""
-    example, evidence, context = problem
-    network = example.network()
-    solved = posterior(network, evidence, context)
-    got = gradient(network, evidence, context)
-    for i, row in enumerate(evidence):
-        if solved.impossible[i]:
-            assert got.value[i] == -np.inf
-            assert all(np.isnan(getattr(got, name)[i]).all() for name in ARRAYS)
-        elif solved.log_evidence[i] > -100.0:
-            truth = exact(network, row, context[i])
-            largest = max([1.0, *(np.nanmax(np.abs(a), initial=0.0) for a in truth.values())])
-            assert_row(got, i, truth, rtol=1e-8, atol=1e-11 * largest)
+    assert_linear(example.network(), evidence[0], "context_prior", [((x,), data.draw(st.floats(0.01, 0.99)))])
 
 
 @settings(max_examples=60)
+@given(problems(max_cases=2), st.integers(0, 4))
+def test_any_network_gives_the_derivatives_of_the_definition(problem, target):
+    """Priors, links and leaks of 0, 1 and 1e-300 among them."""
+    example, evidence, context = problem
+    assume(target < len(example.prior))
+    network = example.network()
+    expected = posterior(network, evidence, context)
+    by_target = {t: gradient(network, evidence, context, target=t, kernel="numpy") for t in (None, target)}
+    for i, row in enumerate(evidence):
+        if expected.impossible[i]:
+            for t, got in by_target.items():
+                np.testing.assert_array_equal(got.value[i], -np.inf if t is None else nan)
+                assert all(np.isnan(getattr(got, name)[i]).all() for name in ARRAYS)
+        elif expected.log_evidence[i] > -100.0:
+            truth = exact(network, row, context[i])
+            largest = max(1.0, *(np.nanmax(np.abs(a), initial=0.0) for a in truth.values()))
+            for t, got in by_target.items():
+                assert_row(got, i, truth, t, rtol=1e-8, atol=1e-12 * largest)
+
+
+@settings(max_examples=40)
 @given(problems(max_cases=2), st.integers(0, 4))
 def test_any_network_gives_the_same_bits_on_both_kernels(problem, target):
     pytest.importorskip("numba")
     example, evidence, context = problem
     assume(target < len(example.prior))
-    network = example.network()
     for t in (None, target):
-        by_kernel = [gradient(network, evidence, context, target=t, kernel=k) for k in ("numpy", "compiled")]
+        by_kernel = [gradient(example.network(), evidence, context, target=t, kernel=k) for k in ("numpy", "compiled")]
         assert_bits(*by_kernel)
 
 
-@pytest.mark.parametrize("name", ["all_layers", "few_causes", "two_need_one"])
+@pytest.mark.parametrize("name", ["all_layers", "more_syndromes_than_findings", "two_need_one"])
 def test_the_expected_slope_of_log_evidence_is_zero(name, kernel):
     """Sum over all evidence e of P(e) d log P(e) = d 1 = 0."""
     example = NETWORKS[name]
@@ -379,7 +399,7 @@ def test_the_expected_slope_of_log_evidence_is_zero(name, kernel):
     for field in ("prior", "link", "leak", "syndrome_link", "syndrome_leak", "finding_syndrome", "context_log_odds"):
         slopes = getattr(got, field)
         mean = np.tensordot(np.exp(got.value), slopes, axes=1)
-        assert not slopes.size or np.abs(slopes).max() > 0.1, field
+        assert not slopes.size or np.abs(slopes).max() > 0.01, field
         np.testing.assert_allclose(mean, 0.0, atol=1e-12 * np.abs(slopes).max(initial=1.0), err_msg=field)
 
 
@@ -404,7 +424,8 @@ def test_one_cause_and_one_finding(v, kernel):
     np.testing.assert_allclose(got.value, [p * with_cause / evidence], rtol=1e-14)
     np.testing.assert_allclose(got.prior, [[with_cause * without / evidence**2]], rtol=1e-13)
     np.testing.assert_allclose(got.link, [[[odds * without * d_w]]], rtol=1e-13)
-    np.testing.assert_allclose(got.leak, [[odds * (without * d_leak - with_cause * d_leak_without)]], rtol=1e-12)
+    to_leak = odds * (without * d_leak - with_cause * d_leak_without)
+    np.testing.assert_allclose(got.leak, [[to_leak]], rtol=1e-12, atol=1e-17)
 
 
 def test_one_cause_one_syndrome_one_finding(kernel):
@@ -506,7 +527,7 @@ def test_a_target_with_context_that_nothing_observed_depends_on(kernel):
     network = replace(example, link=link, context_log_odds=log_odds).network()
     evidence = np.array([[1.0, 0.3, nan, nan], [1.0, 0.0, nan, 0.0], [nan, 1.0, nan, 0.0]])
     context = np.array([[nan, nan, nan], [nan, 0.0, 1.0], [1.0, nan, nan]])
-    got = assert_exact(network, evidence, context, target=0, kernel=kernel)
+    (got,) = assert_exact(network, evidence, context, [0], kernel)
     assert (np.abs(got.context_log_odds[:, 0, 0]) > 1e-3).all()
 
 
@@ -522,8 +543,7 @@ def test_the_causes_are_enumerated(n_syndromes, n_context, kernel):
     evidence[2, [1, 5]] = 0.0, nan
     network = example.network()
     assert [plan.method for plan in explain_plan(network, evidence)] == ["causes"] * 3
-    for target in (None, 0, 2):
-        assert_exact(network, evidence, np.full((3, n_context), nan), target, kernel)
+    assert_exact(network, evidence, None, [None, 0, 2], kernel)
 
 
 def test_the_causes_are_enumerated_with_certain_links(kernel):
@@ -534,8 +554,7 @@ def test_the_causes_are_enumerated_with_certain_links(kernel):
     evidence[1, [0, 4]] = 0.0, 0.7
     network = example.network()
     assert [plan.method for plan in explain_plan(network, evidence)] == ["causes"] * 2
-    for target in (None, 1):
-        assert_exact(network, evidence, None, target, kernel)
+    assert_exact(network, evidence, None, [None, 1], kernel)
 
 
 # --- 0 and 1 ----------------------------------------------------------------------------------------------------------------
@@ -552,12 +571,11 @@ def plain():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-@pytest.mark.parametrize("target", [None, 1, 2])
-def test_priors_of_zero_and_one(value, target, kernel):
+def test_priors_of_zero_and_one(value, kernel):
     example = plain()
     example.prior[0] = value
-    got = assert_exact(example.network(), ROWS, None, target, kernel)
-    assert (np.abs(got.prior[[0, 1, 2, 4], 0]) > 1e-4).all()
+    for got in assert_exact(example.network(), ROWS, None, [None, 1, 2], kernel):
+        assert (np.abs(got.prior[[0, 1, 2, 4], 0]) > 1e-4).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -600,59 +618,54 @@ def test_a_certain_cause_that_much_speaks_against(kernel):
         pytest.param([(0, 0), (1, 0), (3, 0), (1, 2)], id="four"),
     ],
 )
-@pytest.mark.parametrize("target", [None, 0, 1, 2])
-def test_links_of_one(links, target, kernel):
+def test_links_of_one(links, kernel):
     example = plain()
     for at in links:
         example.link[at] = 1.0
-    network = example.network()
-    # Targets that the evidence excludes have a test of their own.
-    rows = ROWS if target is None else ROWS[posterior(network, ROWS).marginal[:, target] > 0.0]
-    assert len(rows) >= 3 - (len(links) == 4)
-    assert_exact(network, rows, None, target, kernel)
+    assert_exact(example.network(), ROWS, None, [None, 1, 2], kernel)
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["only to the absent finding", "to a present one as well"])
 @pytest.mark.parametrize("n_links", [1, 2])
 def test_a_target_that_the_evidence_excludes(n_links, linked, kernel):
-    """Its posterior is 0, and stays 0 whatever changes but the one certain link."""
+    """Its posterior is 0, and stays 0 whatever changes but the one certain link; the own prior says so."""
     example = plain()
     example.link[:, 0] = [1.0, 1.0 if n_links == 2 else 0.0, 0.6 if linked else 0.0, 0.0]
     network = example.network()
     got = gradient(network, [[0.0, 0.0, 1.0, nan]], target=0, kernel=kernel)
     assert got.value[0] == 0.0
     assert got.prior[0, 0] == 0.0
-    truth = exact(network, [0.0, 0.0, 1.0, nan], None, 0)
-    for name in names_of(got):
-        slopes = getattr(got, name)[0]
-        np.testing.assert_allclose(np.where(np.isnan(slopes), truth[name], slopes), truth[name], rtol=1e-12, atol=1e-15)
+    truth = exact(network, [0.0, 0.0, 1.0, nan])
+    assert (truth["link"][0, 0, 1] < -0.1) == (n_links == 1)
+    assert_row(got, 0, truth, 0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-@pytest.mark.parametrize("target", [None, 0, 2])
-def test_leaks_of_zero_and_one(value, target, kernel):
+def test_leaks_of_zero_and_one(value, kernel):
     example = plain()
     example.leak[1] = value
     network = example.network()
     rows = ROWS[(ROWS[:, 1] != 0.0) | (value == 0.0)]
     assert len(rows) >= 4
-    assert_exact(network, rows, None, target, kernel)
+    assert_exact(network, rows, None, [None, 0, 2], kernel)
 
 
-@pytest.mark.parametrize("target", [None, 0, 2])
+@pytest.mark.parametrize("target", [None, 0, 1, 2])
 def test_zeros_and_ones_everywhere(target, kernel):
+    """Cause 0 is never there, cause 1 always."""
     example = EXAMPLES["structural"]
     network = example.network()
     rng = np.random.default_rng(0)
-    evidence = random_evidence(rng, 60, 4)
-    context = random_context(rng, 60, (-1, -1))
-    solved = posterior(network, evidence, context)
-    chosen = ~solved.impossible & (solved.marginal[:, target or 2] > 0.0)
-    if target != 0:  # the one whose prior is zero
-        assert 20 < chosen.sum() < 60
-        assert_exact(network, evidence[chosen], context[chosen], target, kernel)
+    evidence = random_evidence(rng, 40, 4)
+    context = random_context(rng, 40, (-1, -1))
+    impossible = posterior(network, evidence, context).impossible
+    assert 3 < impossible.sum() < 30
     got = gradient(network, evidence, context, target=target, kernel=kernel)
-    np.testing.assert_array_equal(np.isneginf(got.value) | np.isnan(got.value), solved.impossible)
+    for i in np.flatnonzero(~impossible):
+        assert_row(got, i, exact(network, evidence[i], context[i]), target)
+    np.testing.assert_array_equal(got.value[impossible], -np.inf if target is None else nan)
+    for name in names_of(got):
+        assert np.isnan(getattr(got, name)[impossible]).all()
 
 
 SYNDROME = {
@@ -678,11 +691,10 @@ SYNDROME = {
         ("prior", (1,), 1.0),
     ],
 )
-@pytest.mark.parametrize("target", [None, 0])
-def test_zeros_and_ones_around_syndromes(name, at, value, target, kernel):
+def test_zeros_and_ones_around_syndromes(name, at, value, kernel):
     arrays = {n: a.copy() for n, a in SYNDROME.items()}
     arrays[name][at] = value
-    assert_exact(Network(**arrays), ROWS, None, target, kernel)
+    assert_exact(Network(**arrays), ROWS, None, [None, 0], kernel)
 
 
 def test_a_certain_link_from_a_syndrome_to_an_absent_finding_is_the_only_slope_not_given(kernel):
@@ -741,20 +753,6 @@ def test_impossible_evidence_has_no_slopes(name, target, kernel):
 # --- values, shapes, company ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_values_are_those_of_posterior(name, kernel):
-    example = NETWORKS[name]
-    network = example.network()
-    evidence, context = cases_of(example, seed=5, n_cases=10)
-    solved = posterior(network, evidence, context)
-    np.testing.assert_allclose(
-        gradient(network, evidence, context, kernel=kernel).value, solved.log_evidence, rtol=1e-13, atol=1e-14
-    )
-    for target in range(network.n_causes):
-        value = gradient(network, evidence, context, target=target, kernel=kernel).value
-        np.testing.assert_allclose(value, solved.marginal[:, target], rtol=1e-12)
-
-
 def test_values_and_slopes_of_improbable_evidence(kernel):
     """P(e) is about 1e-605, out of the range of a float, and one cause is linked to all of it."""
     tiny = 1e-200
@@ -795,7 +793,7 @@ def test_arrays_with_a_case_axis(names, target, kernel):
         own = gradient(one, evidence[i : i + 1], context[i : i + 1], target=target, kernel=kernel)
         assert_bits(some_rows(got, [i]), own)
         if i in (0, 4):
-            assert_row(got, i, exact(one, evidence[i], context[i], target))
+            assert_row(got, i, exact(one, evidence[i], context[i]), target)
     assert not np.array_equal(got.value[3:4], got.value[4:5])
     solved = posterior(network, evidence, context)
     np.testing.assert_allclose(got.value, solved.log_evidence if target is None else solved.marginal[:, target], rtol=1e-12)
@@ -833,24 +831,14 @@ def test_layers_that_are_not_there_have_no_slopes(kernel):
     assert got.context_prior.shape == (1, 0)
 
 
-def test_a_large_case_has_the_compiled_kernel_loaded(monkeypatch):
-    pytest.importorskip("numba")
+def test_a_large_case_asks_for_the_compiled_kernel(monkeypatch):
     asked = []
-    load = dispatch.load_compiled
-
-    def loaded(kernel, *, wanted):
-        asked.append(wanted)
-        return load("compiled" if wanted else "numpy", wanted=wanted)
-
-    monkeypatch.setattr("ddx.inference.gradient.load_compiled", loaded)
-    network = random_example(9, 12, 14, density=1.0).network()
-    evidence = np.ones((2, 14))
-    monkeypatch.setattr("ddx.inference.gradient._LARGE", 1 << 30)
-    small = gradient(network, evidence)
-    assert asked == [False]
-    monkeypatch.setattr("ddx.inference.gradient._LARGE", 1)
-    assert_bits(gradient(network, evidence), small)
-    assert asked == [False, False, True]
+    monkeypatch.setattr(sys.modules["ddx.inference.gradient"], "load_compiled", lambda _, expected=0.0: asked.append(expected))
+    for m in (4, 12):
+        gradient(random_example(9, 14, m, density=1.0).network(), np.ones((1, m)))
+    nothing, small, nothing_again, large = asked
+    assert nothing == nothing_again == 0.0
+    assert 100.0 * small < large
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------------

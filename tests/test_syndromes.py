@@ -165,7 +165,7 @@ def test_sparse_and_dense_networks_agree_with_enumeration(seed):
 RARE = {"prior": (1e-6, 1e-2), "leak": (1e-6, 1e-2)}
 SIZES = {  # causes, findings, how to make them; present, absent, uncertain
     "few syndromes": (20, 40, {"n_syndromes": 2, "density": 0.2}, (6, 15, 2)),
-    "syndromes only": (30, 40, {"n_syndromes": 4, "density": 0.0}, (8, 20, 0)),
+    "syndromes only": (20, 40, {"n_syndromes": 3, "density": 0.0}, (7, 20, 0)),
     "improbable": (20, 40, {"n_syndromes": 3, "density": 0.1, **RARE}, (7, 15, 0)),
     "improbable, syndromes only": (20, 40, {"n_syndromes": 3, "density": 0.0, **RARE}, (8, 15, 0)),
     "many syndromes": (8, 10, {"n_syndromes": 6, "density": 0.2, "syndrome_density": 0.3}, (4, 3, 1)),

@@ -81,10 +81,10 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     result = Solved.empty(n, problem.network)
     first, inverse = _distinct(problem)
     compiled = load_compiled(kernel)
-    threads = 1 if compiled is None else compiled.THREADS
+    threads = _threads(compiled)
     size = max(1, min(_CHUNK, -(-len(first) // threads)))
     chunks = [first[start : start + size] for start in range(0, len(first), size)]
-    groups = [chunk[g] for chunk in chunks for g in _groups(np.isnan(problem.observed[chunk]))]
+    groups = [chunk[g] for chunk in chunks for g in _groups(_open_context(problem, chunk))]
     shared = min(limit, _SIDE_BY_SIDE)
 
     def task(at: Ints) -> None:
@@ -102,6 +102,16 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
         for array in vars(result).values():
             array[:] = array[first[inverse]]
     return result
+
+
+def _open_context(problem: Problem, at: Ints) -> Any:
+    """(n, bits) equal for cases whose causes depend on the same unknown context in the same way."""
+    unknown, effect = np.isnan(problem.observed[at]), problem.network.context_log_odds
+    return unknown if effect.ndim == 2 else np.concatenate([unknown, (effect[at] != 0.0).reshape(len(at), -1)], axis=1)
+
+
+def _threads(compiled: Any) -> int:
+    return 1 if compiled is None else int(compiled.THREADS)
 
 
 def _distinct(problem: Problem) -> tuple[Ints, Ints]:

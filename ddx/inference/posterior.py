@@ -11,6 +11,7 @@ from ddx.inference.choice import Kernel, load_compiled
 from ddx.inference.dispatch import EFFORT, Problem, Solved, plan_of, run
 from ddx.inference.layout import CAUSE
 from ddx.inference.network import Floats, Ints, Network
+from ddx.inference.rows import Question
 
 
 class EvidenceTooLarge(ValueError):
@@ -190,9 +191,10 @@ def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: b
         requires=net.requires,
     )
     different = net.n_context > 0 or net.prior.ndim == 2
-    some = slice(None) if different else slice(0, 1)
-    nothing = np.zeros((n if different else 1, 0))
-    prior = Problem(alone, nothing, problem.observed[some], problem.context_prior[some], "only" if only else "none")
+    m = n if different else min(n, 1)
+    nothing = np.zeros((m, 0))
+    question: Question = "only" if only else "none"
+    prior = Problem(alone, nothing, problem.observed[:m], problem.context_prior[:m], question)
     solved = run(prior, kernel, memory_gib * 2**27)
     refuse_large(prior, solved, memory_gib)
     return solved

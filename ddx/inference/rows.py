@@ -86,8 +86,8 @@ class Rows:
 
     @cached_property
     def depends(self) -> Booleans:
-        """(K, C) which context variable changes which cause."""
-        effect = self.network.context_log_odds != 0.0
+        """(K, C) which context variable changes which cause; the cases of one task agree about that."""
+        effect = self.take(self.network.context_log_odds, 3) != 0.0
         return effect if effect.ndim == 2 else np.asarray(effect.any(axis=0))
 
     @cached_property
