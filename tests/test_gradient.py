@@ -2,8 +2,8 @@
 
 P(evidence) is a polynomial of the parameters (a rational function of priors where context changes them), so its definition can
 be evaluated in complex numbers: the imaginary part of f(x + ih) / h is the derivative, to the last digits and without any
-difference of near numbers (Squire and Trapp 1998, Using complex variables to estimate derivatives of real functions). That holds
-at 0 and 1 as well, where finite differences leave the model.
+difference of near numbers (Squire and Trapp 1998, Using complex variables to estimate derivatives of real functions), at 0 and
+1 as well, where finite differences leave the model.
 """
 
 import functools
@@ -107,8 +107,8 @@ def exact(network, row, observed=None):
 def assert_row(got, i, truth, target=None, rtol=1e-10, atol=1e-12):
     """Row i of a Gradient against ``exact``.
 
-    d P(c | e) is P(c | e) times a difference of slopes of logarithms, and cannot be better than 1e-13 of those. Of a target with
-    posterior 0 only the own prior must be there; what else is there must be right.
+    d P(c | e) is P(c | e) times a difference of slopes of logarithms, and cannot be better than 1e-13 of those. Of a target
+    with posterior 0 only the own prior must be there; what else is there must be right.
     """
     column = 0 if target is None else 1 + target
     p = 1.0 if target is None else truth["value"][column]
@@ -261,11 +261,12 @@ def test_agrees_with_differences_of_variable_elimination_in_pgmpy():
         "syndrome_leak": np.array([0.03]),
         "finding_syndrome": np.array([[0.0], [0.45], [0.9]]),
     }
+    nodes = DiscreteBayesianNetwork([("c0", "s0"), ("c1", "s0")])
+    nodes.add_edges_from((parent, f"f{f}") for f in range(3) for parent in ("c0", "c1", "s0"))
+    virtual = [TabularCPD("f2", 2, [[0.3], [0.7]])]
 
     def ask(arrays):
         """P(c0 = 1 | f0 = 1, f1 = 0, f2 uncertain) from full tables."""
-        nodes = DiscreteBayesianNetwork([("c0", "s0"), ("c1", "s0")])
-        nodes.add_edges_from((parent, f"f{f}") for f in range(3) for parent in ("c0", "c1", "s0"))
         tables = [TabularCPD(f"c{k}", 2, [[1.0 - p], [p]]) for k, p in enumerate(arrays["prior"])]
 
         def table(name, leak, parents, links):
@@ -276,11 +277,14 @@ def test_agrees_with_differences_of_variable_elimination_in_pgmpy():
         for f in range(3):
             links = np.append(arrays["link"][f], arrays["finding_syndrome"][f])
             table(f"f{f}", arrays["leak"][f], ["c0", "c1", "s0"], links)
+        for old in nodes.get_cpds():
+            nodes.remove_cpds(old)
         nodes.add_cpds(*tables)
-        assert nodes.check_model()
-        virtual = [TabularCPD("f2", 2, [[0.3], [0.7]])]
-        answer = VariableElimination(nodes).query(["c0"], {"f0": 1, "f1": 0}, virtual_evidence=virtual, show_progress=False)
-        return answer.values[1]
+        return (
+            VariableElimination(nodes)
+            .query(["c0"], {"f0": 1, "f1": 0}, virtual_evidence=virtual, show_progress=False)
+            .values[1]
+        )
 
     got = gradient(Network(**arrays), [[1.0, 0.0, 0.7]], target=0, kernel="numpy")
     np.testing.assert_allclose(got.value[0], ask(arrays), rtol=1e-12)
@@ -311,8 +315,10 @@ def assert_linear(network, row, name, moves, kernel="numpy"):
     for i, (at, value) in enumerate(moves):
         changed[i][at] = value
     arrays = {n: np.broadcast_to(getattr(network, n), (len(moves), *getattr(network, n).shape)) for n in ARRAYS}
-    moved = posterior(Network(**arrays | {name: changed}, requires=network.requires), np.tile(row, (len(moves), 1)))
-    before = posterior(network, [row])
+    moved = posterior(
+        Network(**arrays | {name: changed}, requires=network.requires), np.tile(row, (len(moves), 1)), kernel=kernel
+    )
+    before = posterior(network, [row], kernel=kernel)
     log_slope = getattr(gradient(network, [row], kernel=kernel), name)[0]
     slopes = [getattr(gradient(network, [row], target=k, kernel=kernel), name)[0] for k in range(network.n_causes)]
     for i, (at, value) in enumerate(moves):
@@ -334,9 +340,11 @@ def test_evidence_is_linear_in_every_parameter(name, kernel):
 
 
 INSIDE = st.floats(1e-6, 1.0 - 1e-6)
+# Derivatives are as large as 1 / P(e): with numbers below 1e-30 they could leave the range of floats.
+ANY = st.one_of(INSIDE, st.sampled_from([0.0, 1e-30, 0.5, 1.0]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_evidence_is_linear_in_every_parameter_of_every_network(data):
     example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE))
@@ -346,7 +354,7 @@ def test_evidence_is_linear_in_every_parameter_of_every_network(data):
     assert_linear(network, evidence[0], name, [(at, data.draw(st.floats(0.0, 1.0)))])
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_evidence_is_linear_in_the_frequency_of_unknown_context(data):
     example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE))
@@ -355,14 +363,14 @@ def test_evidence_is_linear_in_the_frequency_of_unknown_context(data):
     assert_linear(example.network(), evidence[0], "context_prior", [((x,), data.draw(st.floats(0.01, 0.99)))])
 
 
-@settings(max_examples=60)
-@given(problems(max_cases=2), st.integers(0, 4))
+@settings(max_examples=40)
+@given(problems(ANY, max_cases=2), st.integers(0, 4))
 def test_any_network_gives_the_derivatives_of_the_definition(problem, target):
-    """Priors, links and leaks of 0, 1 and 1e-300 among them."""
+    """Priors, links and leaks of 0, 1 and 1e-30 among them."""
     example, evidence, context = problem
     assume(target < len(example.prior))
     network = example.network()
-    expected = posterior(network, evidence, context)
+    expected = posterior(network, evidence, context, kernel="numpy")
     by_target = {t: gradient(network, evidence, context, target=t, kernel="numpy") for t in (None, target)}
     for i, row in enumerate(evidence):
         if expected.impossible[i]:
@@ -376,8 +384,8 @@ def test_any_network_gives_the_derivatives_of_the_definition(problem, target):
                 assert_row(got, i, truth, t, rtol=1e-8, atol=1e-12 * largest)
 
 
-@settings(max_examples=40)
-@given(problems(max_cases=2), st.integers(0, 4))
+@settings(max_examples=30)
+@given(problems(ANY, max_cases=2), st.integers(0, 4))
 def test_any_network_gives_the_same_bits_on_both_kernels(problem, target):
     pytest.importorskip("numba")
     example, evidence, context = problem
@@ -585,9 +593,7 @@ def test_the_own_prior_of_an_impossible_or_certain_target(value, kernel):
     example.prior[1] = value
     got = gradient(example.network(), ROWS, target=1, kernel=kernel)
     np.testing.assert_array_equal(got.value, value)
-    sides = []
-    for side in (0.0, 1.0):
-        sides.append(posterior(replace(example, prior=np.array([0.1, side, 0.02])).network(), ROWS).log_evidence)
+    sides = [posterior(replace(example, prior=np.array([0.1, side, 0.02])).network(), ROWS).log_evidence for side in (0.0, 1.0)]
     np.testing.assert_allclose(got.prior[:, 1], np.exp(sides[1] - sides[0]) ** (1.0 - 2.0 * value), rtol=1e-11)
     # P(c | e) is what the prior says, whatever else changes.
     for name in names_of(got):
@@ -650,19 +656,27 @@ def test_leaks_of_zero_and_one(value, kernel):
     assert_exact(network, rows, None, [None, 0, 2], kernel)
 
 
+@functools.cache
+def structural():
+    """Network, evidence, context, and what to expect of every row: None for impossible ones."""
+    network = EXAMPLES["structural"].network()
+    rng = np.random.default_rng(0)
+    evidence = random_evidence(rng, 30, 4)
+    context = random_context(rng, 30, (-1, -1))
+    impossible = posterior(network, evidence, context).impossible
+    rows = zip(evidence, context, impossible, strict=True)
+    return network, evidence, context, [None if zero else exact(network, row, x) for row, x, zero in rows]
+
+
 @pytest.mark.parametrize("target", [None, 0, 1, 2])
 def test_zeros_and_ones_everywhere(target, kernel):
     """Cause 0 is never there, cause 1 always."""
-    example = EXAMPLES["structural"]
-    network = example.network()
-    rng = np.random.default_rng(0)
-    evidence = random_evidence(rng, 40, 4)
-    context = random_context(rng, 40, (-1, -1))
-    impossible = posterior(network, evidence, context).impossible
-    assert 3 < impossible.sum() < 30
+    network, evidence, context, expected = structural()
     got = gradient(network, evidence, context, target=target, kernel=kernel)
+    impossible = np.array([truth is None for truth in expected])
+    assert 3 < impossible.sum() < 27
     for i in np.flatnonzero(~impossible):
-        assert_row(got, i, exact(network, evidence[i], context[i]), target)
+        assert_row(got, i, expected[i], target)
     np.testing.assert_array_equal(got.value[impossible], -np.inf if target is None else nan)
     for name in names_of(got):
         assert np.isnan(getattr(got, name)[impossible]).all()

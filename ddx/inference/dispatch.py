@@ -36,7 +36,7 @@ _CHUNK_DOUBLES = 1 << 18
 # Equal plans below which the compiled kernel makes the plan of every case anew.
 _FEW = 16
 # Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
-_DOUBT = -600.0
+DOUBT = -600.0
 _LOG_2 = float(np.log(2.0))
 
 
@@ -117,7 +117,7 @@ def _threads(compiled: Any) -> int:
 def _distinct(problem: Problem) -> tuple[Ints, Ints]:
     """First of every set of equal cases, and which of them each case is (N,)."""
     n, net = len(problem.findings), problem.network
-    if net.link.ndim == 3 or net.syndrome_link.ndim == 3 or net.context_log_odds.ndim == 3 or n < 2:
+    if n < 2 or any(a.ndim == 3 for a in (net.link, net.syndrome_link, net.finding_syndrome, net.context_log_odds)):
         return np.arange(n), np.arange(n)
     own = [a for a in (net.prior, net.leak, net.syndrome_leak) if a.ndim == 2]
     keys = [problem.findings, problem.observed, problem.context_prior, *own]
@@ -286,7 +286,7 @@ def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved) -> 
         result.context[at] = np.minimum(raw.context, 1.0)
         result.syndrome[at] = np.minimum(raw.syndrome, 1.0)
     result.log_evidence[at] = raw.log_mantissa + part.log_scale + rows.log_constant[chosen]
-    for i in np.flatnonzero(raw.log_mantissa < _DOUBT):
+    for i in np.flatnonzero(raw.log_mantissa < DOUBT):
         _solve_widely(rows, int(chosen[i]), result)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ddx.inference.choice import DOUBLE, Kernel, load_compiled
-from ddx.inference.dispatch import EFFORT, Problem, log_of, plan_of
+from ddx.inference.dispatch import DOUBT, EFFORT, Problem, log_of, plan_of
 from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Layout
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.posterior import EvidenceTooLarge, checked
@@ -79,7 +79,8 @@ def gradient(
         case = _Case.of(problem, i, compiled, memory_gib)
         if compiled is None:
             compiled = load_compiled(kernel, 4.0 * DOUBLE * case.doubles)
-        parts = case.derivatives(compiled, target)
+        with np.errstate(over="ignore"):
+            parts = case.derivatives(compiled, target)
         for name, value in parts.items():
             getattr(result, name)[i] = value
     return result
@@ -106,39 +107,53 @@ class _Case:
 
     def derivatives(self, compiled: Any, target: int | None) -> dict[str, Floats | float]:
         """By name of the field of ``Gradient``."""
-        log_evidence, of_evidence, slopes = self._pass(compiled, None)
-        if target is None or log_evidence == -np.inf:
-            value = log_evidence if target is None else np.nan
-            return of_evidence | {"value": value}
-        log_joint, of_joint, _ = self._pass(compiled, target)
+        log_evidence, of_evidence, tables, slopes = self._pass(compiled, None)
+        if log_evidence == -np.inf:
+            nothing: dict[str, Floats | float] = {name: np.full_like(a, np.nan) for name, a in of_evidence.items()}
+            return nothing | {"value": log_evidence if target is None else np.nan}
+        if target is None:
+            return of_evidence | {"value": log_evidence}
+        log_joint, of_joint, _, _ = self._pass(compiled, target)
         posterior = min(float(np.exp(log_joint - log_evidence)), 1.0)
-        parts: dict[str, Floats | float] = {
-            name: posterior * (of_joint[name] - derivative) for name, derivative in of_evidence.items()
-        }
+        parts: dict[str, Floats | float]
+        if log_joint == -np.inf:
+            # The evidence excludes the target: only its own links and its prior could change that.
+            parts = {name: np.zeros_like(a) for name, a in of_evidence.items()}
+            for name in ("link", "syndrome_link"):
+                np.asarray(parts[name])[:, target] = of_evidence[name][:, target]
+            parts["finding_syndrome"] = np.where(np.isnan(of_evidence["finding_syndrome"]), np.nan, 0.0)
+        else:
+            parts = {name: posterior * (of_joint[name] - derivative) for name, derivative in of_evidence.items()}
         parts["value"] = posterior
-        own = _own_prior(self.rows, self.tables, slopes)[target]
-        if not np.isnan(own):
-            np.asarray(parts["prior"])[target] = own
+        np.asarray(parts["prior"])[target] = _own_prior(self.rows, tables, slopes)[target]
         return parts
 
-    def _pass(self, compiled: Any, target: int | None) -> tuple[float, dict[str, Floats], Slopes]:
-        """Log P(evidence), or log P(target = 1, evidence), its derivatives, and what the recursion gave."""
-        tables = self.tables
-        if target is not None:
-            entries = slice(tables.first[target], tables.first[target + 1])
-            absent = tables.absent.copy()
-            absent[:, entries] = 0.0
-            tables = replace(tables, absent=absent)
+    def _pass(self, compiled: Any, target: int | None) -> tuple[float, dict[str, Floats], Tables, Slopes]:
+        """Log P(evidence), or log P(target = 1, evidence), its derivatives, and what the recursion got and gave."""
+        tables = self._clamped(self.tables, target)
         block = self.rows.block(self.layout, np.zeros(1, dtype=np.intp), tables)
         solver = solve if compiled is None else compiled.solve_block
         slopes = solver(self.program, block, True)
+        if log_of(slopes.mantissa, slopes.exponent)[0] < DOUBT:
+            tables = self._clamped(self.rows.tables(self.rows.unknown[0], np.longdouble), target)
+            block = self.rows.block(self.layout, np.zeros(1, dtype=np.intp), tables, np.longdouble)
+            slopes = solve(self.program, block, True)
         log = float(log_of(slopes.mantissa, slopes.exponent)[0] + tables.log_scale[0] + self.rows.log_constant[0])
         absorbed = target is None or target in self.layout.cause
         if not absorbed and target is not None:
             # Nothing observed depends on the target beyond its absent findings: it is a factor of its own.
             with np.errstate(divide="ignore"):
                 log += float(np.log(tables.present[0, tables.first[target]]))
-        return log, _chain_rule(self.rows, self.layout, tables, slopes, target), slopes
+        return log, _chain_rule(self.rows, self.layout, tables, slopes, target), tables, slopes
+
+    @staticmethod
+    def _clamped(tables: Tables, target: int | None) -> Tables:
+        """The target cannot be absent."""
+        if target is None:
+            return tables
+        absent = tables.absent.copy()
+        absent[:, tables.first[target] : tables.first[target + 1]] = 0.0
+        return replace(tables, absent=absent)
 
 
 def _chain_rule(rows: Rows, layout: Layout, tables: Tables, slopes: Slopes, target: int | None) -> dict[str, Floats]:
@@ -201,8 +216,9 @@ class _Priors:
     present: Floats  # (E,)
     absent: Floats  # (E,)
     bend: Floats  # (E,)
-    escape: Floats  # (E,) of the cause
-    unit: Floats  # (E,) that the tables are divided by
+    unit: Floats  # (E,) that the tables are divided by; it may be too small for a float, the next two are not
+    inverse: Floats  # (E,) 1 / unit
+    escape: Floats  # (E,) P(absent findings | the cause) / unit
 
     @classmethod
     def of(cls, rows: Rows, tables: Tables) -> _Priors:
@@ -222,17 +238,27 @@ class _Priors:
         total = present + absent
         escape = np.exp(rows.log_escape[0, cause])
         unit = np.where(entries[cause] == 1, (absent + present * escape) / total, 1.0)
-        return cls(cause, context, present / total, absent / total, ratio / total**2, escape, unit)
+        certain = (absent == 0.0) & (entries[cause] == 1)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            inverse = np.where(certain, np.exp(-rows.log_escape[0, cause]), 1.0 / unit)
+            share = np.where(certain, 1.0, escape / unit)
+        return cls(cause, context, present / total, absent / total, ratio / total**2, unit, inverse, share)
 
 
 def _own_prior(rows: Rows, tables: Tables, slopes: Slopes) -> Floats:
-    """D P(cause | e) / d prior of the cause = P(e | cause) P(e | no cause) / P(e)**2 (K,): nothing is divided by the prior.
+    """The derivative of P(cause | e) to the prior of the cause (K,), without dividing by that prior.
 
-    nan for causes that depend on unknown context.
+    d (A / (A + B)) = (B dA - A dB) / (A + B)**2, with A and B = P(cause = 1 or 0, e).
     """
     p = _Priors.of(rows, tables)
-    own = p.escape * slopes.present[:, 0] * slopes.absent[:, 0] / p.unit**2 * p.bend
-    return np.where(np.diff(tables.first) == 1, own[tables.first[:-1]], np.nan)
+    present, absent = slopes.present[:, 0], slopes.absent[:, 0]
+
+    def total(values: Floats) -> Floats:
+        return np.asarray(np.add.reduceat(values, tables.first[:-1]), dtype=np.float64)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        there, not_there = total(tables.present[0] * present), total(tables.absent[0] * absent)
+        return not_there * total(p.bend * p.escape * present) + there * total(p.bend * absent * p.inverse)
 
 
 def _prior_slopes(
@@ -257,7 +283,7 @@ def _prior_slopes(
             slope_absent[p.cause == target] = 0.0
             if target not in layout.cause:  # a factor of its own, present * escape / unit
                 slope_present[tables.first[target]] = 1.0 / tables.present[0, tables.first[target]]
-        gain = (p.escape * slope_present - slope_absent) / p.unit
+        gain = p.escape * slope_present - slope_absent * p.inverse
         present = np.minimum(total(tables.present[0] * slope_present), 1.0)
         freed = total(p.present * open_escape[p.cause] * slope_present / p.unit)
         to_log_odds = total((gain * p.present * p.absent)[:, None] * p.context)
