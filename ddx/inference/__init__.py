@@ -1,9 +1,10 @@
 """Exact inference in layered noisy-OR networks: pure functions on arrays, nothing of files or pandas."""
 
+from ddx.inference.exact import EvidenceTooLarge
 from ddx.inference.gradient import Gradient, gradient
 from ddx.inference.mixture import mix
 from ddx.inference.network import Network
-from ddx.inference.posterior import EvidenceTooLarge, PlanOfCase, Posterior, explain_plan, posterior
+from ddx.inference.posterior import PlanOfCase, Posterior, explain_plan, posterior
 from ddx.inference.single import SinglePosterior, single_cause
 
 __all__ = [

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from ddx.inference.choice import DOUBLE, Kernel, load_compiled
 from ddx.inference.dispatch import DOUBT, EFFORT, Problem, log_of, plan_of
+from ddx.inference.exact import EvidenceTooLarge, checked
 from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Layout
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.posterior import EvidenceTooLarge, checked
 from ddx.inference.program import Program
 from ddx.inference.recursion import Slopes, solve
 from ddx.inference.rows import Rows, Tables, log_escape, noisy_or_table

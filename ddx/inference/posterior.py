@@ -1,4 +1,4 @@
-"""Exact posteriors of many cases: what goes in, what comes out, and what is refused."""
+"""Posteriors of many cases: exact, or between certified bounds where that was asked for."""
 
 from __future__ import annotations
 
@@ -8,23 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.choice import Kernel, load_compiled
-from ddx.inference.dispatch import EFFORT, Problem, Solved, plan_of, run
+from ddx.inference.dispatch import EFFORT, plan_of, run
+from ddx.inference.exact import all_context, checked, log_none, refuse_large
 from ddx.inference.layout import CAUSE
-from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.rows import Question
-
-
-class EvidenceTooLarge(ValueError):
-    """A case needs more memory than the budget; ``row`` is its index and ``gib`` what it would take."""
-
-    def __init__(self, row: int, n_findings: int, gib: float, budget: float) -> None:
-        self.row, self.n_findings, self.gib, self.budget = row, n_findings, gib, budget
-        self.reason = f"{n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB"
-        super().__init__(f"case {row}: {self.reason}; leave out findings, say more about the context, or raise memory_gib")
-
-    def of_row(self, row: int) -> EvidenceTooLarge:
-        """The same error about another row, for callers whose rows are parts of cases."""
-        return EvidenceTooLarge(row, self.n_findings, self.gib, self.budget)
+from ddx.inference.network import Floats, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +104,10 @@ def posterior(
     problem = checked(network, evidence, context)
     solved = run(problem, kernel, memory_gib * 2**27)
     refuse_large(problem, solved, memory_gib)
-    log_none = _log_none(problem, solved, kernel, memory_gib)
+    log_joint = log_none(problem, solved, kernel, memory_gib)
     with np.errstate(invalid="ignore"):
-        none = np.minimum(np.exp(log_none - solved.log_evidence), 1.0)
-    result = Posterior(solved.marginal, none, solved.log_evidence, _all_context(problem, solved), solved.syndrome)
+        none = np.minimum(np.exp(log_joint - solved.log_evidence), 1.0)
+    result = Posterior(solved.marginal, none, solved.log_evidence, all_context(problem, solved), solved.syndrome)
     for array in (result.marginal, result.none, result.context, result.syndrome):
         array[result.impossible] = np.nan
     return result
@@ -147,119 +134,3 @@ def explain_plan(network: Network, evidence: ArrayLike, context: ArrayLike | Non
         positive = int((rows.findings > 0.0).sum())
         plans.append(PlanOfCase(row, method, positive, len(layout.cause), width, states, doubles / 2**27))
     return plans
-
-
-def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) -> Problem:
-    """Input in the form that the core works on, or a ValueError that says what is wrong with it."""
-    findings = _evidence(evidence, network)
-    observed = _context(context, network, len(findings))
-    prior = np.broadcast_to(network.context_prior, observed.shape)
-    return Problem(network, findings, observed, _given_observed_children(prior, observed, network.requires))
-
-
-def refuse_large(problem: Problem, solved: Solved, memory_gib: float) -> None:
-    """Raise EvidenceTooLarge for the first case beyond the budget."""
-    large = np.flatnonzero(solved.doubles > memory_gib * 2**27)
-    if len(large):
-        row = int(large[0])
-        n_findings = int((problem.findings[row] > 0.0).sum())
-        raise EvidenceTooLarge(row, n_findings, float(solved.doubles[row]) / 2**27, memory_gib)
-
-
-def _log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Floats:
-    """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause)."""
-    net, n = problem.network, len(problem.findings)
-    no_cause = log_no_cause(problem, kernel, memory_gib)
-    if not net.n_syndromes:
-        return no_cause.log_evidence + solved.log_leak
-    syndromes = Network(net.syndrome_leak, net.finding_syndrome, net.leak)
-    no_context = np.zeros((n, 0))
-    findings = run(Problem(syndromes, problem.findings, no_context, no_context), kernel, memory_gib * 2**27)
-    refuse_large(problem, findings, memory_gib)
-    return no_cause.log_evidence + findings.log_evidence
-
-
-def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: bool = False) -> Solved:
-    """Log P(no cause | observed context) as ``log_evidence`` (N or 1,); ``only``: P(only k) / P(no cause) as ``marginal``."""
-    net, n = problem.network, len(problem.findings)
-    alone = Network(
-        net.prior,
-        np.zeros((0, net.n_causes)),
-        np.zeros(0),
-        context_log_odds=net.context_log_odds,
-        context_prior=net.context_prior,
-        requires=net.requires,
-    )
-    different = net.n_context > 0 or net.prior.ndim == 2
-    m = n if different else min(n, 1)
-    nothing = np.zeros((m, 0))
-    question: Question = "only" if only else "none"
-    prior = Problem(alone, nothing, problem.observed[:m], problem.context_prior[:m], question)
-    solved = run(prior, kernel, memory_gib * 2**27)
-    refuse_large(prior, solved, memory_gib)
-    return solved
-
-
-def _all_context(problem: Problem, solved: Solved) -> Floats:
-    """P(context variable | evidence) (N, C): as observed, as solved, or for a variable that no cause depends on, its prior."""
-    context = np.where(np.isnan(problem.observed), solved.context, problem.observed)
-    for children in (False, True):
-        for x in np.flatnonzero((problem.network.requires >= 0) == children):
-            open_rows = np.isnan(context[:, x])
-            parent = problem.network.requires[x]
-            given = context[open_rows, parent] if children else 1.0
-            context[open_rows, x] = problem.context_prior[open_rows, x] * given
-    return context
-
-
-def _evidence(evidence: ArrayLike, network: Network) -> Floats:
-    findings = np.asarray(evidence, dtype=np.float64)
-    if findings.ndim != 2 or findings.shape[1] != network.n_findings:
-        raise ValueError(f"evidence: got shape {findings.shape}, expected (N, F) with F = {network.n_findings}")
-    if network.n_cases is not None and network.n_cases != len(findings):
-        raise ValueError(f"evidence: got {len(findings)} cases, the network has arrays for {network.n_cases}")
-    _check_unit("evidence", findings)
-    return findings
-
-
-def _context(context: ArrayLike | None, network: Network, n_cases: int) -> Floats:
-    """Observed context (N, C), completed by what ``requires`` implies."""
-    shape = (n_cases, network.n_context)
-    if context is None:
-        return np.full(shape, np.nan)
-    observed = np.array(context, dtype=np.float64)
-    if observed.shape != shape:
-        raise ValueError(f"context: got shape {observed.shape}, expected (N, C) = {shape}")
-    if not (np.isnan(observed) | (observed == 0.0) | (observed == 1.0)).all():
-        raise ValueError("context: expected 1 (present), 0 (absent) or nan (not observed)")
-    for child, parent in enumerate(network.requires):
-        if parent >= 0:
-            clash = np.flatnonzero((observed[:, child] == 1.0) & (observed[:, parent] == 0.0))
-            if clash.size:
-                what = f"variable {child} is present, variable {int(parent)}, which it requires, absent"
-                raise ValueError(f"context[{int(clash[0])}]: {what}")
-            observed[observed[:, child] == 1.0, parent] = 1.0
-            observed[observed[:, parent] == 0.0, child] = 0.0
-    return observed
-
-
-def _check_unit(name: str, array: Floats) -> None:
-    bad = (array < 0.0) | (array > 1.0)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f"{name}[{row}, {column}]: got {array[row, column]}, expected nan or a number in [0, 1]")
-
-
-def _given_observed_children(prior: Floats, observed: Floats, requires: Ints) -> Floats:
-    """P(parent | children observed absent): the only direction in which observed context informs unknown context."""
-    updated = prior.copy()
-    for child, parent in enumerate(requires):
-        if parent >= 0:
-            rows = (observed[:, child] == 0.0) & np.isnan(observed[:, parent])
-            present = updated[rows, parent] * (1.0 - prior[rows, child])
-            total = present + 1.0 - updated[rows, parent]
-            if (total == 0.0).any():
-                row = int(np.flatnonzero(rows)[total == 0.0][0])
-                raise ValueError(f"context[{row}]: variable {child} is absent, which has probability zero")
-            updated[rows, parent] = present / total
-    return updated

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.choice import Kernel
 from ddx.inference.dispatch import Problem, run
+from ddx.inference.exact import checked, log_no_cause, refuse_large
 from ddx.inference.network import Floats, Network
-from ddx.inference.posterior import checked, log_no_cause, refuse_large
 from ddx.inference.rows import log_escape
 
 
