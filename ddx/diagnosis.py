@@ -185,11 +185,15 @@ class Model:
 
 def _spread(solved: Posterior, rows: NDArray[np.intp], n: int) -> Posterior:
     """The posterior of some of n cases, nan for the others."""
-    full = []
-    for array in (solved.marginal, solved.none, solved.log_evidence, solved.context, solved.syndrome):
-        full.append(np.full((n, *array.shape[1:]), np.nan))
-        full[-1][rows] = array
-    return Posterior(*full)
+
+    def full(array: NDArray[np.float64]) -> NDArray[np.float64]:
+        spread = np.full((n, *array.shape[1:]), np.nan)
+        spread[rows] = array
+        return spread
+
+    parts = (solved.marginal, solved.none, solved.log_evidence, solved.context, solved.syndrome)
+    marginal, none, log_evidence, context, syndrome = (full(part) for part in parts)
+    return Posterior(marginal, none, log_evidence, context, syndrome)
 
 
 def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, message: str) -> Reject:

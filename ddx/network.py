@@ -77,8 +77,8 @@ class LayeredNetwork:
     def posterior(self, evidence: Evidence) -> Posterior:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
         if not len(evidence):
-            shapes = ((0, len(self.causes)), (0,), (0,), (0, len(self.risk_factors)), (0, 0))
-            return Posterior(*(np.empty(shape) for shape in shapes))
+            none, no_context = np.empty(0), np.empty((0, len(self.risk_factors)))
+            return Posterior(np.empty((0, len(self.causes))), none, none, no_context, np.empty((0, 0)))
         parts = self.parts(evidence)
         try:
             solved = posterior(self.core(parts), parts.finding, evidence.context[parts.case])

@@ -496,7 +496,7 @@ def test_states_that_are_computed_twice_take_less_memory_and_give_the_same_bits(
         lay, prog, doubles = plan_of(rows, i, first, None, effort)
         if prog.size[2] > 1 << 10:  # the large cases, as against those of P(no cause)
             sizes.append(prog.size.copy())
-            assert (len(prog.segment_first) > 2) == (program._STORE_ALL == store)
+            assert (len(prog.segment_first) > 2) == (store == program._STORE_ALL)
         return lay, prog, doubles
 
     for name, value in {"plan_of": interpreted, "_FEW": 1, "_CHUNK_DOUBLES": 1 << 40}.items():
@@ -632,7 +632,7 @@ def test_how_many_cases_the_compiled_kernel_takes_side_by_side_does_not_change_a
     example = EXAMPLES[name]
     evidence, context = (np.repeat(a, 3, axis=0) for a in cases_of(example, 8, 10))
     expected = posterior(example.network(), evidence, context, kernel="numpy")
-    monkeypatch.setattr(dispatch, "_distinct", lambda _: (np.arange(30), np.arange(30)))
+    monkeypatch.setattr(dispatch, "_distinct", lambda problem: (np.arange(len(problem.findings)),) * 2)
     monkeypatch.setattr(dispatch, "_FEW", 1)
     monkeypatch.setattr(compiled, "lanes_of", lambda *_: lanes)
     assert_bits(posterior(example.network(), evidence, context, kernel="compiled"), expected)

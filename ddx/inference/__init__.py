@@ -1,5 +1,6 @@
 """Exact inference in layered noisy-OR networks: pure functions on arrays, nothing of files or pandas."""
 
+from ddx.inference.bounds import Bounds, bounds
 from ddx.inference.exact import EvidenceTooLarge
 from ddx.inference.gradient import Gradient, gradient
 from ddx.inference.mixture import mix
@@ -8,12 +9,14 @@ from ddx.inference.posterior import PlanOfCase, Posterior, explain_plan, posteri
 from ddx.inference.single import SinglePosterior, single_cause
 
 __all__ = [
+    "Bounds",
     "EvidenceTooLarge",
     "Gradient",
     "Network",
     "PlanOfCase",
     "Posterior",
     "SinglePosterior",
+    "bounds",
     "explain_plan",
     "gradient",
     "mix",

@@ -7,11 +7,12 @@ and the kernel only decide how fast the same numbers appear.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddx.inference.choice import DOUBLE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
 from ddx.inference.layout import CONTEXT, SYNDROME, Layout, assemble
@@ -67,6 +68,10 @@ class Problem:
     observed: Floats
     context_prior: Floats
     question: Question = "findings"
+
+    def without(self, cases: NDArray[np.bool_]) -> Problem:
+        """The same, in which some cases (N,) have no findings."""
+        return replace(self, findings=np.where(cases[:, None], np.nan, self.findings)) if cases.any() else self
 
     def rows(self, at: Ints) -> Rows:
         """Some of the cases."""

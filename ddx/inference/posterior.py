@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ddx.inference.bounds import Bounds, bounds
 from ddx.inference.choice import Kernel, load_compiled
 from ddx.inference.dispatch import EFFORT, plan_of, run
 from ddx.inference.exact import all_context, checked, log_none, refuse_large
 from ddx.inference.layout import CAUSE
 from ddx.inference.network import Floats, Network
 
+Method = Literal["exact", "auto", "bounds"]
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Exact posteriors of N cases.
+    """Posteriors of N cases.
 
     Attributes
     ----------
@@ -25,8 +29,11 @@ class Posterior:
     log_evidence : (N,), natural logarithm of P(findings | observed context)
     context : (N, C), P(context variable = 1 | evidence); shape (N, 0) for a network without context
     syndrome : (N, J), P(syndrome = 1 | evidence), nan for a syndrome none of whose findings was observed
+    bounds : what is certain about cases that were not solved exactly; None if all were
 
-    Impossible evidence has log_evidence -inf and nan in the other arrays; ``impossible`` (N,) marks those cases.
+    Every number in an array is exact. A case that was only bounded has nan in all of them: ``exact`` (N,) tells, and ``lower``
+    and ``upper`` (N, K) enclose its posteriors. Impossible evidence has log_evidence -inf and nan in the other arrays;
+    ``impossible`` (N,) marks those cases.
     """
 
     marginal: Floats
@@ -34,6 +41,22 @@ class Posterior:
     log_evidence: Floats
     context: Floats
     syndrome: Floats
+    bounds: Bounds | None = None
+
+    @property
+    def exact(self) -> NDArray[np.bool_]:
+        """Cases (N,) that were solved exactly, the impossible ones included."""
+        return ~np.isnan(self.log_evidence)
+
+    @property
+    def lower(self) -> Floats:
+        """(N, K) not above P(cause = 1 | evidence); the marginal itself where that is exact."""
+        return self.marginal if self.bounds is None else np.where(self.exact[:, None], self.marginal, self.bounds.lower)
+
+    @property
+    def upper(self) -> Floats:
+        """(N, K) not below P(cause = 1 | evidence); the marginal itself where that is exact."""
+        return self.marginal if self.bounds is None else np.where(self.exact[:, None], self.marginal, self.bounds.upper)
 
     @property
     def impossible(self) -> NDArray[np.bool_]:
@@ -63,10 +86,13 @@ def posterior(
     evidence: ArrayLike,
     context: ArrayLike | None = None,
     *,
+    method: Method = "exact",
     memory_gib: float = 4.0,
     kernel: Kernel = "auto",
+    effort: float = 1000.0,
+    tolerance: float = 1e-3,
 ) -> Posterior:
-    """Exact posterior of every cause, for N cases at once.
+    """Posterior of every cause, for N cases at once: exact unless another method is asked for.
 
     Parameters
     ----------
@@ -76,12 +102,18 @@ def posterior(
         present and 1 - v for absent.
     context : (N, C), optional
         1 present, 0 absent, nan not observed; all not observed when left out.
+    method : "exact", "auto" or "bounds"
+        What happens to a case that does not fit into memory. "exact" refuses it; "auto" and "bounds" enclose its posteriors
+        between certified bounds and leave its other numbers nan. "bounds" tells the bounds of all cases (``bounds``), those of
+        the exact ones being as close as rounding allows.
     memory_gib : float
         Budget for the states of one case; what needs more is refused before any of it is allocated.
     kernel : "auto", "numpy" or "compiled"
         Two implementations of one recursion, with the same results bit for bit. The compiled one is many times faster,
         but loading it costs a second, and its first use on a machine half a minute; "auto" takes it for work that would
         take NumPy longer than that, where numba is installed.
+    effort, tolerance : float
+        How long to work on bounds, and when they are close enough; see ``bounds``.
 
     Raises
     ------
@@ -90,7 +122,7 @@ def posterior(
     ValueError
         Unknown kernel, shapes that do not fit, values outside [0, 1], context that contradicts ``network.requires``.
     EvidenceTooLarge
-        The states of a case would not fit into ``memory_gib``.
+        The states of a case would not fit into ``memory_gib`` (unless the method is another one than "exact").
 
     Notes
     -----
@@ -101,15 +133,25 @@ def posterior(
     bit. A case whose present findings have a probability below 1e-260 (given its absent ones) is computed again in the
     longest floats of the machine; where those are no longer than float64 (ARM, Windows), it may come out as impossible.
     """
+    if method not in get_args(Method):
+        raise ValueError(f"method: got {method!r}, allowed: {', '.join(get_args(Method))}")
     problem = checked(network, evidence, context)
     solved = run(problem, kernel, memory_gib * 2**27)
-    refuse_large(problem, solved, memory_gib)
+    large = solved.doubles > memory_gib * 2**27
+    if method == "exact":
+        refuse_large(problem, solved, memory_gib)
+    certain = None
+    if method == "bounds" or large.any():
+        certain = bounds(network, evidence, context, memory_gib=memory_gib, effort=effort, tolerance=tolerance)
+        # Bounds can prove evidence impossible without solving it.
+        solved.log_evidence[large & certain.impossible] = -np.inf
+        problem = problem.without(large)
     log_joint = log_none(problem, solved, kernel, memory_gib)
     with np.errstate(invalid="ignore"):
         none = np.minimum(np.exp(log_joint - solved.log_evidence), 1.0)
-    result = Posterior(solved.marginal, none, solved.log_evidence, all_context(problem, solved), solved.syndrome)
+    result = Posterior(solved.marginal, none, solved.log_evidence, all_context(problem, solved), solved.syndrome, certain)
     for array in (result.marginal, result.none, result.context, result.syndrome):
-        array[result.impossible] = np.nan
+        array[result.impossible | large] = np.nan
     return result
 
 
