@@ -355,7 +355,7 @@ def test_a_case_has_the_same_bits_in_any_company(name):
     result = posterior(network(np.arange(40)), evidence, context)
     rng = np.random.default_rng(1)
     choices = [rng.permutation(40), np.arange(39, -1, -1), rng.integers(0, 40, 60), np.arange(0, 40, 7), np.full(20, 3)]
-    for rows in (*choices, *([i] for i in range(40))):
+    for rows in (*choices, *([i] for i in range(20))):
         assert_bits(posterior(network(rows), evidence[rows], context[rows]), some_rows(result, rows))
 
 
@@ -372,10 +372,10 @@ def _three_times(name, kernel):
     [
         pytest.param({}, id="nothing"),
         *(pytest.param({"_CHUNK": n}, id=f"chunks of {n}") for n in (1, 7)),
-        *(pytest.param({"_CHUNK_DOUBLES": n}, id=f"{n} doubles at once") for n in (1, 100, 5000, 1 << 40)),
-        *(pytest.param({"_FEW": n}, id=f"{n} equal plans are few") for n in (1, 4, 1 << 40)),
+        *(pytest.param({"_CHUNK_DOUBLES": n}, id=f"{n} doubles at once") for n in (1, 300, 1 << 40)),
+        *(pytest.param({"_FEW": n}, id=f"{n} equal plans are few") for n in (1, 1 << 40)),
         pytest.param({"_SIDE_BY_SIDE": 100.0}, id="large cases one after the other"),
-        *(pytest.param({"_threads": n}, id=f"{n} threads") for n in (1, 2, 7)),
+        *(pytest.param({"_threads": n}, id=f"{n} threads") for n in (1, 3)),
         pytest.param({"_threads": 2, "_CHUNK": 11, "_CHUNK_DOUBLES": 300, "_FEW": 3, "_SIDE_BY_SIDE": 3000.0}, id="all"),
     ],
 )

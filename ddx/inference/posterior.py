@@ -14,6 +14,7 @@ from ddx.inference.dispatch import EFFORT, plan_of, run
 from ddx.inference.exact import all_context, checked, log_none, refuse_large
 from ddx.inference.layout import CAUSE
 from ddx.inference.network import Floats, Network
+from ddx.inference.program import HOPELESS
 
 Method = Literal["exact", "auto", "bounds"]
 
@@ -171,7 +172,7 @@ def explain_plan(network: Network, evidence: ArrayLike, context: ArrayLike | Non
         if len(program.width):
             width, states = int(program.width.max()), int((1 << program.width).sum())
         else:
-            width, states = 0, int(min(doubles, 2.0**62))
+            width, states = 0, int(min(doubles, 2.0**62)) if doubles > HOPELESS else 0
         method = "causes" if (layout.slot_kind == CAUSE).any() else "findings"
         positive = int((rows.findings > 0.0).sum())
         plans.append(PlanOfCase(row, method, positive, len(layout.cause), width, states, doubles / 2**27))

@@ -81,8 +81,11 @@ class Rows:
         v, p = self.findings[row, finding], leak[finding] if leak.ndim == 1 else leak[self.at[row], finding]
         with np.errstate(divide="ignore"):
             log = np.log(v * p + (1.0 - v) * (1.0 - p))
-        # One addition after the other, whatever the other cases are.
-        return np.asarray(np.bincount(row, weights=log, minlength=len(chosen)), dtype=np.float64)
+        # A coarse part whose sums are exact, and a small rest: many logarithms add up with hardly more than one rounding.
+        coarse = np.where(np.isneginf(log), log, np.rint(log * 2.0**30) * 2.0**-30)
+        fine = np.where(np.isneginf(log), 0.0, log - np.where(np.isneginf(log), 0.0, coarse))
+        sums = (np.bincount(row, weights=part, minlength=len(chosen)) for part in (coarse, fine))
+        return np.asarray(sum(sums), dtype=np.float64)
 
     @cached_property
     def depends(self) -> Booleans:

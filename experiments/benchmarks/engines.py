@@ -33,10 +33,10 @@ def sizes(quick: bool) -> list[Size]:
     for causes, findings, absent, few, width in ((7, 24, 10, 20, 500), (20, 60, 15, 3, 20), (36, 90, 20, 1, 20)):
         net = random_network(rng, causes, findings)
         cases, panel = (make(rng, net, size, 4, absent) for make, size in ((random_cases, n), (panel_cases, width)))
-        result.append(Size(f"{causes} x {findings}", net, cases, panel, few, 120.0))
+        result.append(Size(f"{causes} x {findings}", net, cases, panel, few, 60.0))
     net = limb_network(context=False)
     panel = panel_cases(rng, net, 20, 4, 20)
-    result.append(Size(f"limb, {net.n_causes} x {net.n_findings}", net, drawn_cases(rng, net, n, 4, 20), panel, 1, 120.0))
+    result.append(Size(f"limb, {net.n_causes} x {net.n_findings}", net, drawn_cases(rng, net, n, 4, 20), panel, 1, 60.0))
     return result[:1] if quick else result
 
 
@@ -57,7 +57,7 @@ def peers(quick: bool, nbn: str) -> Table:
             if answer.marginal is not None:
                 off = np.abs(answer.marginal - posterior(net, some).marginal).max()
                 row["difference"] = max(row["difference"], float(off))
-        answer = ask("nbn", net.prior, net.link, net.leak, size.panel, min(size.timeout, 45.0), nbn)
+        answer = ask("nbn", net.prior, net.link, net.leak, size.panel, min(size.timeout, 30.0), nbn)
         row["nbn"] = _ratio(answer, panel)
         row["nbn_difference"] = (
             "" if answer.marginal is None else float(np.abs(answer.marginal - posterior(net, size.panel).marginal).max())
@@ -71,7 +71,7 @@ def peers(quick: bool, nbn: str) -> Table:
         "pyAgrum (`LazyPropagation` on `addNoisyORNet`) get the first of the same cases one after the other: 20 at 7 x 24, 3 "
         "at 20 x 60, 1 otherwise. nbn (`TensorVariableElimination`, PyTorch, CPU, float32) batches only over cases with the "
         "same findings observed: it and ddx get a batch of such cases, 500 at 7 x 24, 20 otherwise. Each engine has a "
-        f"process of its own, {gib:.0f} GiB, and 120 s (nbn: 45 s), the model included. Only the observed findings are given "
+        f"process of its own, {gib:.0f} GiB, and 60 s (nbn: 30 s), the model included. Only the observed findings are given "
         "to them; for pgmpy and nbn, findings of more than 16 causes become chains of ORs. Difference: the largest of any "
         "posterior. Limb: its causes and findings for one age and one sex, none of the risk factors present, the levels of "
         "graded findings as findings."
