@@ -1,4 +1,4 @@
-"""Single-cause mode against brute force over "exactly one cause, or none", against exact logarithms, and against the full model."""
+"""Single-cause mode against enumeration of "exactly one cause, or none", exact logarithms, and the full model."""
 
 import itertools
 import re
