@@ -230,6 +230,12 @@ class Diagnosis:
         return pd.Series(self.result.context[0], index=list(self.model.network.risk_factors), name="probability")
 
     @cached_property
+    def syndromes(self) -> pd.Series[float]:
+        """Syndrome -> P(syndrome | evidence), descending; nobody observes them."""
+        series = pd.Series(self.result.syndrome[0], index=list(self.model.network.syndromes), name="probability")
+        return series.sort_values(ascending=False, kind="stable")
+
+    @cached_property
     def prior(self) -> pd.Series[float]:
         """Cause id -> probability for this age, sex and context before any finding."""
         prior = self.model.network.posterior(without_findings(self.evidence)).marginal[0]

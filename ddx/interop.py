@@ -1,8 +1,9 @@
 """The network for other engines: ``Model.to_pgmpy``.
 
-The export is the same distribution, node for node: age_band, sex, risk factors, causes, findings. Age and sex are
-independent; a risk factor depends on them and on what it requires; a cause on age, sex and its risk factors; a finding on
-its causes, and on age where its leak does. A graded finding is one node whose states are none and its levels (noisy-MAX).
+The export is the same distribution, node for node: age_band, sex, risk factors, causes, syndromes, findings. Age and sex
+are independent; a risk factor depends on them and on what it requires; a cause on age, sex and its risk factors; a syndrome
+on its causes; a finding on its causes and syndromes, and on age where its leak does. A graded finding is one node whose
+states are none and its levels (noisy-MAX).
 
 A finding with many causes would need a table of 2**parents columns. Beyond ``MAX_PARENTS`` it becomes a chain of small
 tables, each the maximum of the one before and the contribution of one more cause (parent divorcing, Olesen et al. 1989),
@@ -60,7 +61,7 @@ def to_pgmpy(
     chosen = _chosen("cause", causes, net.causes)
     variables = _variables(net)
     if findings is None:
-        names = [v for v, rows in variables.items() if any(net.link[r, net.causes.index(c)] > 0 for r in rows for c in chosen)]
+        names = [v for v, rows in variables.items() if _contributions(net, rows, chosen)]
     else:
         level_of = {level: graded for graded, levels in net.graded.items() for level in levels}
         names = _chosen("finding", [level_of.get(f, f) for f in findings], tuple(variables))
@@ -80,9 +81,15 @@ def to_pgmpy(
         add(net.risk_factors[j], BOOLEAN, *_context_table(net, j))
     for cause in chosen:
         add(cause, BOOLEAN, *_cause_table(net, net.causes.index(cause)))
+    for j in _syndromes(net, [r for name in names for r in variables[name]]):
+        leak = net.syndrome_leak[j].reshape(1, 1)
+        for entry in _noisy_or_tables(net.syndromes[j], BOOLEAN, leak, _effects(net, j, chosen)):
+            add(*entry)
     for name in names:
-        for node, node_states, table, parents in _finding_tables(net, name, variables[name], chosen):
-            add(node, node_states, table, parents)
+        rows = variables[name]
+        node_states = BOOLEAN if len(rows) == 1 else ("none", *(net.findings[r] for r in rows))
+        for entry in _noisy_or_tables(name, node_states, net.leak[:, rows], _contributions(net, rows, chosen)):
+            add(*entry)
 
     network = DiscreteBayesianNetwork()
     network.add_nodes_from(states)
@@ -144,13 +151,33 @@ def _cause_table(net: LayeredNetwork, k: int) -> tuple[Floats, list[str]]:
     return np.stack([absent, present]), [AGE, SEX, *(net.risk_factors[j] for j in used)]
 
 
-def _finding_tables(
-    net: LayeredNetwork, name: str, rows: list[int], causes: Sequence[str]
+def _syndromes(net: LayeredNetwork, rows: Sequence[int]) -> list[int]:
+    """Syndromes behind some of the finding columns."""
+    return [int(j) for j in np.flatnonzero(net.finding_syndrome[rows].any(axis=0))]
+
+
+def _effects(net: LayeredNetwork, syndrome: int, causes: Sequence[str]) -> dict[str, Floats]:
+    """Cause -> (1,) link to a syndrome."""
+    links = {c: net.syndrome_link[syndrome, [net.causes.index(c)]] for c in causes}
+    return {c: link for c, link in links.items() if link.any()}
+
+
+def _contributions(net: LayeredNetwork, rows: list[int], causes: Sequence[str]) -> dict[str, Floats]:
+    """Parent -> (L,) links to the levels of a finding: causes, and syndromes that stand behind it."""
+    links = {c: net.link[rows, net.causes.index(c)] for c in causes}
+    links |= {net.syndromes[j]: net.finding_syndrome[rows, j] for j in _syndromes(net, rows)}
+    return {parent: link for parent, link in links.items() if link.any()}
+
+
+def _noisy_or_tables(
+    name: str, states: tuple[str, ...], leaks: Floats, links: dict[str, Floats]
 ) -> Iterable[tuple[str, tuple[str, ...], Floats, list[str]]]:
-    """One table, or a chain of them. Everything is P(value <= v), which multiplies over independent contributions."""
-    states = BOOLEAN if len(rows) == 1 else ("none", *(net.findings[r] for r in rows))
-    at_most = {c: _at_most(net.link[rows, net.causes.index(c)]) for c in causes if net.link[rows, net.causes.index(c)].any()}
-    leak = np.array([_at_most(band) for band in net.leak[:, rows]])
+    """One table, or a chain of them. Everything is P(value <= v), which multiplies over independent contributions.
+
+    ``leaks`` (A or 1, L), by age band where they differ.
+    """
+    at_most = {parent: _at_most(link) for parent, link in links.items()}
+    leak = np.array([_at_most(band) for band in leaks])
     by_age = bool((leak != leak[0]).any())
     start = leak.T if by_age else leak[0]
     first_parents = [AGE] if by_age else []

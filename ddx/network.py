@@ -3,7 +3,7 @@
 Age band and sex select a stratum: they change the priors of the causes, the frequency of the risk factors, and (age) the leaks.
 A case of unknown age or sex is a mixture over strata. Risk factors are summed out inside the recursion.
 
-Axes: N cases, K causes, F finding columns, C risk factors, A age bands, 2 sexes.
+Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A age bands, 2 sexes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
-from ddx.knowledge.graded import continuation
+from ddx.noisy_or import finding_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,16 @@ class LayeredNetwork:
     share: Floats  # (A, 2) of the reference population
     link: Floats  # (F, K)
     leak: Floats  # (A, F)
+    syndromes: tuple[str, ...]
+    syndrome_link: Floats  # (J, K)
+    syndrome_leak: Floats  # (J,)
+    finding_syndrome: Floats  # (F, J)
 
     def posterior(self, evidence: Evidence) -> Posterior:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
         if not len(evidence):
             none, no_context = np.empty(0), np.empty((0, len(self.risk_factors)))
-            return Posterior(np.empty((0, len(self.causes))), none, none, no_context, np.empty((0, 0)))
+            return Posterior(np.empty((0, len(self.causes))), none, none, no_context, np.empty((0, len(self.syndromes))))
         parts = self.parts(evidence)
         try:
             solved = posterior(self.core(parts), parts.finding, evidence.context[parts.case])
@@ -98,6 +102,9 @@ class LayeredNetwork:
             prior=expit(self.log_odds[parts.age, parts.sex]),
             link=self.link,
             leak=self.leak[parts.age],
+            syndrome_link=self.syndrome_link,
+            syndrome_leak=self.syndrome_leak,
+            finding_syndrome=self.finding_syndrome,
             context_log_odds=self.context_log_odds,
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
@@ -214,7 +221,7 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
     context_log_odds = np.stack([log_ratio[x] for x in risk_factors], axis=-1)
     prevalence = np.array([_prevalence(value, cause, setting, len(causes)) for cause in causes])
     intercept = solve_intercepts(prevalence, stratum, context_log_odds, context_prior, requires, share)
-    link, leak = _finding_arrays(kb, value, causes, findings, bands)
+    arrays = finding_arrays(kb, value).usable()
     return LayeredNetwork(
         causes=causes,
         findings=findings,
@@ -228,8 +235,12 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
         context_prior=context_prior,
         requires=requires,
         share=share,
-        link=link,
-        leak=leak,
+        link=arrays.link,
+        leak=arrays.leak,
+        syndromes=tuple(kb.syndromes),
+        syndrome_link=arrays.syndrome_link,
+        syndrome_leak=arrays.syndrome_leak,
+        finding_syndrome=arrays.finding_syndrome,
     )
 
 
@@ -306,31 +317,6 @@ def _offsets(stratum: Floats, log_odds: Floats, prior: Floats, requires: Ints, s
         weight = np.concatenate([weight * (1.0 - p), weight * p])
         origin = np.concatenate([origin, origin])
     return offset, weight
-
-
-def _finding_arrays(
-    kb: KnowledgeBase, value: Mapping[str, float], causes: tuple[str, ...], findings: tuple[str, ...], bands: tuple[str, ...]
-) -> tuple[Floats, Floats]:
-    """Links w (F, K) and leaks (A, F). Weights follow from sensitivities by w = (s - leak) / (1 - leak), leak without age."""
-    row = {f: i for i, f in enumerate(findings)}
-    column = {c: k for k, c in enumerate(causes)}
-    sensitivity = np.zeros((len(findings), len(causes)))
-    for parameter in kb.parameters:
-        if parameter.startswith("link:"):
-            _, cause, finding = parameter.split(":")
-            sensitivity[row[finding], column[cause]] = value[parameter]
-    base = np.array([value[f"leak:{f}"] for f in findings])
-    leak = np.array([[value.get(f"leak:{f}@{b}", value[f"leak:{f}"]) for f in findings] for b in bands])
-    for levels in kb.graded.values():
-        rows = [row[level] for level in levels]
-        base[rows] = continuation(base[rows].tolist())
-        for a in range(len(bands)):
-            leak[a, rows] = continuation(leak[a, rows].tolist())
-        for k in np.flatnonzero(sensitivity[rows].any(axis=0)):
-            sensitivity[rows, k] = continuation(sensitivity[rows, k].tolist())
-    # A sensitivity below the leak is a problem of the knowledge base (see check); in a parameter draw it means no link.
-    link = np.maximum((sensitivity - base[:, None]) / (1.0 - base[:, None]), 0.0)
-    return link, leak
 
 
 def _normalized(values: list[float]) -> Floats:

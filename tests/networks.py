@@ -397,6 +397,7 @@ def sub_network(net, causes):
         log_odds=net.log_odds[..., rows],
         context_log_odds=net.context_log_odds[rows],
         link=net.link[:, rows],
+        syndrome_link=net.syndrome_link[:, rows],
     )
 
 

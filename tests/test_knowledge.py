@@ -86,7 +86,7 @@ DEFECTS = {
         [
             "studies.csv:<link_stroke_numbness>.quality: got 'rct', allowed: meta_analysis, systematic_review, cohort, "
             "case_series, "
-            "guideline, textbook, expert_estimate"
+            "guideline, textbook, verbal, expert_estimate"
         ],
     ),
     "interval": (

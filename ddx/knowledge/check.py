@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,10 @@ from collections.abc import Iterator, Mapping
 from ddx.errors import Problem, nearest
 from ddx.knowledge.graded import MAX_TOTAL, continuation
 from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter
+from ddx.knowledge.syndromes import brought, brought_without_cause
 
 MIN_LINKS = 5
+MIN_FINDINGS = 2  # of a syndrome: one finding needs no hidden state behind it
 _CODES = {
     ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
     ("causes.csv", "mondo"): r"MONDO:\d{7}",
@@ -31,6 +34,7 @@ def check(kb: KnowledgeBase) -> list[Problem]:
         _priors,
         _links,
         _leaks,
+        _syndromes,
         _graded,
         _coherence,
         _sources,
@@ -40,10 +44,15 @@ def check(kb: KnowledgeBase) -> list[Problem]:
 
 def _names(kb: KnowledgeBase) -> Iterator[Problem]:
     owner: dict[str, str] = {}
-    tables = (("causes.csv", kb.causes), ("findings.csv", kb.findings), ("context.csv", kb.context))
+    tables = (
+        ("causes.csv", kb.causes),
+        ("syndromes.csv", kb.syndromes),
+        ("findings.csv", kb.findings),
+        ("context.csv", kb.context),
+    )
     for file, items in tables:
         for item in items.values():
-            for column, name in [("id", item.id), *(("aliases", a) for a in item.aliases)]:
+            for column, name in [("id", item.id), *(("aliases", a) for a in getattr(item, "aliases", ()))]:
                 if name in RESERVED:
                     yield Problem(
                         file, item.line, column, f"got {name!r}, which is a column of every table of cases or posteriors"
@@ -195,7 +204,8 @@ def _links(kb: KnowledgeBase) -> Iterator[Problem]:
             per_cause[cause] += 1
             linked.add(finding)
             leak = kb.parameters.get(f"leak:{finding}")
-            if leak and not kb.findings[finding].graded and parameter.value <= leak.value:
+            graded = finding in kb.findings and kb.findings[finding].graded
+            if leak and not graded and parameter.value <= leak.value:
                 yield _at(
                     kb,
                     parameter,
@@ -213,14 +223,64 @@ def _links(kb: KnowledgeBase) -> Iterator[Problem]:
 
 
 def _leaks(kb: KnowledgeBase) -> Iterator[Problem]:
-    for finding in kb.findings.values():
-        if f"leak:{finding.id}" not in kb.parameters:
-            yield Problem(
-                "findings.csv",
-                finding.line,
-                "id",
-                f"{finding.id} has no leak: studies.csv needs a population_frequency row without a group",
-            )
+    for file, items in (("findings.csv", kb.findings), ("syndromes.csv", kb.syndromes)):
+        for item in items.values():
+            if f"leak:{item.id}" not in kb.parameters:
+                message = f"{item.id} has no leak: studies.csv needs a population_frequency row without a group"
+                yield Problem(file, item.line, "id", message)
+
+
+def _syndromes(kb: KnowledgeBase) -> Iterator[Problem]:
+    links = [p for p in kb.parameters.values() if p.id.startswith("link:")]
+    pairs = {(p.id.split(":")[1], p.id.split(":")[2]): p for p in links}
+    for syndrome in kb.syndromes.values():
+        n_causes = sum(f == syndrome.id for _, f in pairs)
+        findings = [f for s, f in pairs if s == syndrome.id]
+        if not n_causes or len(findings) < MIN_FINDINGS:
+            got = f"got {n_causes} causes and {len(findings)} findings of {syndrome.id}"
+            yield Problem("syndromes.csv", syndrome.line, "id", f"{got}, expected 1 or more and {MIN_FINDINGS} or more")
+        for finding in findings:
+            if kb.findings[finding].graded:
+                got = f"got the graded finding {finding!r} of the syndrome {syndrome.id}"
+                yield _at(kb, pairs[syndrome.id, finding], "finding", f"{got}; link its levels to causes")
+    needed = [f"leak:{item}" for item in (*kb.findings, *kb.syndromes)]
+    if not kb.syndromes or any(leak not in kb.parameters for leak in needed):
+        return
+    yield from _syndrome_totals(kb, pairs)
+
+
+def _syndrome_totals(kb: KnowledgeBase, pairs: Mapping[tuple[str, str], Parameter]) -> Iterator[Problem]:
+    """What syndromes bring alone must not be more than what the studies of a finding count in all.
+
+    A sensitivity may lie below by chance: up to the 95 % quantile of its distribution (on the logit scale) it is let pass.
+    """
+    value = {p.id: p.value for p in kb.parameters.values()}
+    for (cause, finding), parameter in pairs.items():
+        if cause in kb.causes and finding in kb.findings and not kb.findings[finding].graded:
+            total = brought(value, kb.syndromes, cause, finding)
+            if total is not None and total > _upper(parameter):
+                yield _at(
+                    kb,
+                    parameter,
+                    "value",
+                    f"{parameter.id} is {parameter.value:.3g}, but the syndromes of {cause} alone bring {total:.3g}: "
+                    "lower what links the cause to the syndrome or the syndrome to the finding, or mend the row",
+                )
+    for parameter in kb.parameters.values():
+        kind, *names = parameter.id.split("@")[0].split(":")
+        if kind == "leak" and names[0] in kb.findings and not kb.findings[names[0]].graded:
+            least = brought_without_cause(value, kb.syndromes, names[0])
+            if least > parameter.value:
+                message = f"{parameter.id} is {parameter.value:.3g}, syndromes without a cause alone bring {least:.3g}"
+                yield _at(kb, parameter, "value", message)
+
+
+def _upper(parameter: Parameter) -> float:
+    """95 % quantile of a Beta, by the normal distribution on the logit scale."""
+    size = parameter.first + parameter.second
+    p = parameter.first / size
+    spread = 1.645 / math.sqrt((size + 1.0) * p * (1.0 - p))
+    return 1.0 / (1.0 + math.exp(-(math.log(p / (1.0 - p)) + spread)))
 
 
 def _graded(kb: KnowledgeBase) -> Iterator[Problem]:

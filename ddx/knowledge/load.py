@@ -25,13 +25,14 @@ from ddx.knowledge.schema import (
     Measurement,
     Source,
     Study,
+    Syndrome,
     Threshold,
 )
 
 SCHEMA_VERSION = 1
-FILES = ("kb.toml", "causes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
+FILES = ("kb.toml", "causes.csv", "syndromes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
 
-Item = TypeVar("Item", Cause, Finding, Context, Source, Study)
+Item = TypeVar("Item", Cause, Syndrome, Finding, Context, Source, Study)
 
 _CAUSES: dict[str, t.Convert] = {
     "id": t.identifier,
@@ -46,6 +47,7 @@ _CAUSES: dict[str, t.Convert] = {
     "action_threshold": t.number,
     "description": t.text,
 }
+_SYNDROMES: dict[str, t.Convert] = {"id": t.identifier, "label": t.required, "description": t.required}
 _FINDINGS: dict[str, t.Convert] = {
     "id": t.identifier,
     "label": t.required,
@@ -149,6 +151,9 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     meta = _toml(folder / "kb.toml", problems)
     unread: set[str] = set()
     causes = _items(folder / "causes.csv", _CAUSES, Cause, problems, unread)
+    syndromes: dict[str, Syndrome] = {}
+    if (folder / "syndromes.csv").is_file():
+        syndromes = _items(folder / "syndromes.csv", _SYNDROMES, Syndrome, problems, unread)
     findings = _items(folder / "findings.csv", _FINDINGS, _finding, problems, unread)
     context = _items(folder / "context.csv", _CONTEXT, Context, problems, unread)
     sources = _items(folder / "sources.csv", _SOURCES, Source, problems, unread)
@@ -156,7 +161,7 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     if meta is None:
         return None, problems
     settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
-    usable = _resolved(studies, causes, findings, context, sources, settings, problems, unread)
+    usable = _resolved(studies, causes, syndromes, findings, context, sources, settings, problems, unread)
     measurements = _measurements(meta["measurements"], findings, problems)
     knowledge = KnowledgeBase(
         name=meta["name"],
@@ -172,7 +177,8 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         measurements=MappingProxyType(measurements),
         sources=MappingProxyType(sources),
         studies=MappingProxyType(studies),
-        parameters=MappingProxyType(collect(usable, causes, findings, context, problems)),
+        parameters=MappingProxyType(collect(usable, causes, syndromes, findings, context, problems)),
+        syndromes=MappingProxyType(syndromes),
         digest=digest(folder),
         folder=str(folder),
     )
@@ -210,6 +216,7 @@ def _items(
 def _resolved(
     studies: Mapping[str, Study],
     causes: Mapping[str, Cause],
+    syndromes: Mapping[str, Syndrome],
     findings: Mapping[str, Finding],
     context: Mapping[str, Context],
     sources: Mapping[str, Source],
@@ -219,15 +226,15 @@ def _resolved(
 ) -> list[Study]:
     """Study rows whose ids exist and whose numbers fit their quantity; the others are reported.
 
-    An id whose own row could not be read is not reported again.
+    An id whose own row could not be read is not reported again. A syndrome is a finding of causes and a cause of findings.
     """
     usable = []
     for study in studies.values():
         found: list[tuple[str, str]] = []
         waiting = False
         places: Iterable[tuple[str, Iterable[str], Iterable[str]]] = (
-            ("cause", [study.cause], causes),
-            ("finding", [study.finding], findings),
+            ("cause", [study.cause], [*causes, *syndromes] if study.quantity == "sensitivity" else causes),
+            ("finding", [study.finding], [*findings, *syndromes]),
             ("context", [study.context], context),
             ("group", study.group, [c.id for c in context.values() if c.kind != "risk_factor"]),
             ("setting", [study.setting], [s for s in settings if s not in (GENERAL, BALANCED)]),
@@ -245,6 +252,10 @@ def _resolved(
                 found.append((column, f"got an empty cell, {study.quantity} needs a {column}"))
             elif filled and column not in needed | allowed:
                 found.append((column, f"got a {column}, {study.quantity} takes none"))
+        if study.cause in syndromes and study.finding in syndromes:
+            found.append(("finding", f"got the syndrome {study.finding!r}, but {study.cause} is one itself"))
+        if study.finding in syndromes and study.group:
+            found.append(("group", f"got {';'.join(study.group)!r}, the frequency of a syndrome depends on nothing"))
         found += _number_problems(study)
         problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
         if not found and not waiting:

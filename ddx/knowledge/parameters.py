@@ -14,7 +14,7 @@ from ddx.knowledge.pooling import (
     pool_ratio,
     ratio_estimate,
 )
-from ddx.knowledge.schema import SEXES, Cause, Context, Finding, Parameter, Study
+from ddx.knowledge.schema import SEXES, Cause, Context, Finding, Parameter, Study, Syndrome
 
 DAYS_PER_YEAR = 365.25
 
@@ -42,12 +42,13 @@ _STUDIES = "studies.csv"
 def collect(
     studies: Iterable[Study],
     causes: Mapping[str, Cause],
+    syndromes: Mapping[str, Syndrome],
     findings: Mapping[str, Finding],
     context: Mapping[str, Context],
     problems: list[Problem],
 ) -> dict[str, Parameter]:
     """Every parameter that the study rows give, by id."""
-    return _Collector(studies, causes, findings, context, problems).parameters
+    return _Collector(studies, causes, syndromes, findings, context, problems).parameters
 
 
 class _Collector:
@@ -55,6 +56,7 @@ class _Collector:
         self,
         studies: Iterable[Study],
         causes: Mapping[str, Cause],
+        syndromes: Mapping[str, Syndrome],
         findings: Mapping[str, Finding],
         context: Mapping[str, Context],
         problems: list[Problem],
@@ -72,8 +74,10 @@ class _Collector:
         for cause in causes.values():
             self._prior(cause)
             self._ratios(cause)
-            self._links(cause)
-        for finding in findings.values():
+            self._links(cause.id)
+        for syndrome in syndromes:
+            self._links(syndrome)
+        for finding in (*syndromes, *findings):
             self._leaks(finding)
 
     def _add(self, parameter: Parameter) -> None:
@@ -181,20 +185,20 @@ class _Collector:
         parameter = self.parameters.get(f"population:{band}")
         return parameter.value if parameter else 1.0
 
-    def _links(self, cause: Cause) -> None:
+    def _links(self, cause: str) -> None:
         by_finding: dict[str, list[Study]] = defaultdict(list)
-        for study in self.rows["sensitivity", cause.id]:
+        for study in self.rows["sensitivity", cause]:
             by_finding[study.finding].append(study)
         for finding, members in by_finding.items():
-            self._add(pool_probability(f"link:{cause.id}:{finding}", members))
+            self._add(pool_probability(f"link:{cause}:{finding}", members))
 
-    def _leaks(self, finding: Finding) -> None:
-        direct = _by_group(s for q in ("false_positive_rate", "population_frequency") for s in self.rows[q, finding.id])
-        inverse = _by_group(self.rows["specificity", finding.id])
+    def _leaks(self, finding: str) -> None:
+        direct = _by_group(s for q in ("false_positive_rate", "population_frequency") for s in self.rows[q, finding])
+        inverse = _by_group(self.rows["specificity", finding])
         for group in dict.fromkeys([*direct, *inverse]):
             members, complement = direct.get(group, []), inverse.get(group, [])
             if not group or (len(group) == 1 and group[0] in self.bands):
-                self._add(pool_probability(_at(f"leak:{finding.id}", group), members, complement))
+                self._add(pool_probability(_at(f"leak:{finding}", group), members, complement))
             else:
                 for study in (*members, *complement):
                     self._reject(study, "group", f"got {';'.join(group)!r}, a leak depends on one age band or on nothing")

@@ -10,8 +10,10 @@ Every study gives an estimate y and a variance v on the working scale: logit for
 The between-study variance is the DerSimonian-Laird estimate (1986, eq. 9), averaged with a typical value tau0**2 that weighs as
 two studies, because few studies cannot estimate it and one study cannot at all (Turner et al., Int J Epidemiol 2012). The
 parameter is the *predictive* distribution for a new population (Higgins, Thompson and Spiegelhalter, J R Stat Soc A 2009,
-eq. 7): mean of the estimates weighted by 1/(v + tau**2), variance 1/sum(weights) + tau**2. Expert estimates are never mixed
-with studies: they count only where no study exists, and their interval is taken as it is.
+eq. 7): mean of the estimates weighted by 1/(v + tau**2), variance 1/sum(weights) + tau**2. Three ranks are never mixed:
+studies that give a number; sources that say it in words (``verbal``: "common", "in some"; the interval is the class of the
+Human Phenotype Ontology's frequency terms), which count where no number exists; and expert estimates, which count where no
+source exists and whose interval is taken as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ddx.knowledge.schema import Parameter, Study
+from ddx.knowledge.schema import VERBAL, Parameter, Study
 
 _Z = {"90": 1.645, "": 1.96, "95": 1.96, "99": 2.576, "range": 1.645}
 _SIZE = {
@@ -29,6 +31,7 @@ _SIZE = {
     "case_series": 20.0,
     "guideline": 20.0,
     "textbook": 20.0,
+    "verbal": 4.0,
     "expert_estimate": 4.0,
 }
 _RATIO_SD = {
@@ -38,6 +41,7 @@ _RATIO_SD = {
     "case_series": 0.5,
     "guideline": 0.4,
     "textbook": 0.4,
+    "verbal": 0.7,
     "expert_estimate": 0.7,
 }
 QUALITIES = tuple(_SIZE)
@@ -140,7 +144,8 @@ def _interval_variance(study: Study, low: float, high: float) -> float:
 
 def _pool(estimates: Sequence[tuple[tuple[float, float], Study]], tau0: float) -> tuple[float, float, list[Study]]:
     """Mean, predictive variance, and the studies that count."""
-    cited = [(estimate, s) for estimate, s in estimates if s.cited]
+    cited = [(estimate, s) for estimate, s in estimates if s.cited and s.quality != VERBAL]
+    cited = cited or [(estimate, s) for estimate, s in estimates if s.cited]
     if not cited:
         weights = [1.0 / v for (_, v), _ in estimates]
         mean = sum(w * y for w, ((y, _), _) in zip(weights, estimates, strict=True)) / sum(weights)

@@ -13,6 +13,7 @@ AGE_MAX = 120.0
 BALANCED = "balanced"
 GENERAL = "general"
 EXPERT = "expert_estimate"
+VERBAL = "verbal"  # quality of a source that says in words how frequent something is
 SEXES = ("sex_female", "sex_male")
 # Columns of tables of cases and of posteriors: no cause, finding, context or measurement can have one of these names.
 RESERVED = frozenset(
@@ -102,6 +103,16 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Syndrome:
+    """A state that nobody observes, behind several findings: a finding of causes and a cause of findings."""
+
+    id: str
+    label: str
+    description: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Context:
     """A context variable's value: an age band [age_from, age_to), a sex, or a boolean risk factor."""
 
@@ -174,6 +185,7 @@ class KnowledgeBase:
     sources: MappingProxyType[str, Source]
     studies: MappingProxyType[str, Study]
     parameters: MappingProxyType[str, Parameter]
+    syndromes: MappingProxyType[str, Syndrome] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
     folder: str = field(default="", compare=False)
 
