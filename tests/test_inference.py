@@ -319,6 +319,17 @@ def test_a_cause_that_nobody_has_changes_nothing(problem):
     assert_same(rest, posterior(example.network(), evidence, context), 1e-10, 1e-12)
 
 
+def test_log_odds_too_small_for_normal_floats_are_no_log_odds(kernel):
+    results = [
+        posterior(
+            Network([0.5], [[0.5]], [0.5], context_log_odds=[[tiny]], context_prior=[0.5]), [[1.0]], [[1.0]], kernel=kernel
+        )
+        for tiny in (0.0, 5e-324, 2e-313)
+    ]
+    for result in results[1:]:
+        assert_bits(result, results[0])
+
+
 # --- the same bits, whoever else is in the call and however the work is cut ------------------------------------------------
 
 CROWDS = ["sparse", "dense", "requires", "rare_causes", "syndromes_and_links", "syndromes_and_context", "own_arrays"]

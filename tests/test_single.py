@@ -266,9 +266,9 @@ def test_uncertain_evidence_reaches_from_absent_to_present(v, near, kernel):
 
 @pytest.mark.parametrize("name", ["sparse", "dense", "context", "two_need_one", "syndromes_and_links", "syndromes_and_context"])
 def test_tiny_priors_leave_no_room_for_two_causes(name, kernel):
-    """With priors of 1e-9 two causes are a thousand-millionth of one, however well they explain the findings together."""
+    """With priors of 1e-12 two causes are next to nothing beside one, however well they explain the findings together."""
     example = NETWORKS[name]
-    example = replace(example, prior=example.prior * 1e-9 / example.prior.max(), leak=np.maximum(example.leak, 0.05))
+    example = replace(example, prior=example.prior * 1e-12 / example.prior.max(), leak=np.maximum(example.leak, 0.05))
     network = example.network()
     evidence, context = cases_of(example, seed=4, n_cases=10)
     single = single_cause(network, evidence, context, kernel=kernel)
@@ -296,9 +296,9 @@ def exact_logs(example, row):
     """Shares (K + 1,) and log evidence of a network without syndromes and context, in 50 digits."""
     with mpmath.workdps(50):
         number = np.frompyfunc(mpmath.mpf, 1, 1)
-        prior, link, leak, v = (number(np.asarray(a).astype(float)) for a in (example.prior, example.link, example.leak, row))
         seen = ~np.isnan(row)
-        link, leak, v = np.column_stack([link, 0 * leak])[seen], leak[seen, None], v[seen, None]
+        prior, link, leak, v = map(number, (example.prior, example.link[seen], example.leak[seen], row[seen]))
+        link, leak, v = np.column_stack([link, 0 * leak]), leak[:, None], v[:, None]
         absent = (1 - leak) * (1 - link)
         odds = np.append(prior / (1 - prior), mpmath.mpf(1))
         joint = odds * np.prod(v * (1 - absent) + (1 - v) * absent, axis=0)
@@ -346,7 +346,7 @@ def test_many_findings_of_syndromes_do_not_underflow(kernel):
         for p in syndrome_leak + (1.0 - syndrome_leak) * link:
             logs[k] += np.logaddexp(np.log(p) + on, np.log1p(-p) + off)
     total = np.logaddexp.reduce(logs)
-    assert total < -5000.0
+    assert total < -4000.0
     np.testing.assert_allclose([*result.marginal[0], result.none[0]], np.exp(logs - total), rtol=1e-10)
     np.testing.assert_allclose(result.log_evidence, [total - np.logaddexp.reduce(prior)], rtol=1e-13)
 

@@ -43,15 +43,23 @@ def refuse_large(problem: Problem, solved: Solved, memory_gib: float) -> None:
 
 def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Floats:
     """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause)."""
-    net, n = problem.network, len(problem.findings)
     no_cause = log_no_cause(problem, kernel, memory_gib)
-    if not net.n_syndromes:
+    if not problem.network.n_syndromes:
         return no_cause.log_evidence + solved.log_leak
-    syndromes = Network(net.syndrome_leak, net.finding_syndrome, net.leak)
-    no_context = np.zeros((n, 0))
-    findings = run(Problem(syndromes, problem.findings, no_context, no_context), kernel, memory_gib * 2**27)
-    refuse_large(problem, findings, memory_gib)
-    return no_cause.log_evidence + findings.log_evidence
+    return no_cause.log_evidence + log_findings_without_cause(problem, kernel, memory_gib)
+
+
+def log_findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) -> Floats:
+    """Log P(findings | no cause) (N,), where the syndromes are independent causes of their own."""
+    net = problem.network
+    if net.n_syndromes:
+        alone = Network(net.syndrome_leak, net.finding_syndrome, net.leak)
+    else:
+        alone = Network(np.zeros(1), np.zeros((net.n_findings, 1)), net.leak)
+    no_context = np.zeros((len(problem.findings), 0))
+    solved = run(Problem(alone, problem.findings, no_context, no_context), kernel, memory_gib * 2**27)
+    refuse_large(problem, solved, memory_gib)
+    return solved.log_evidence
 
 
 def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: bool = False) -> Solved:

@@ -20,6 +20,7 @@ from ddx.inference.recursion import Block
 Question = Literal["findings", "none", "only"]
 # Logarithms of 1 - w are above -37 for every w < 1.
 _LOG_BOUND = 6
+_TINY = 2.0**-800  # below it a bound is taken as this one
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,10 +271,11 @@ def exact_sum(mask: Floats, values: Floats, bound: float, terms: int | None = No
 
     Rounded once, so the result depends neither on the order of the sum, nor on how a library blocks a product of matrices:
     the values are split into two fixed-point parts whose sums of ``terms`` numbers are exact in float64 (Rump, Ogita and Oishi
-    2008, Accurate floating-point summation, use the same splitting). What is left out is below 2**-70 of the bound.
+    2008, Accurate floating-point summation, use the same splitting). What is left out is below 2**-70 of the bound, or
+    below 2**-870: of values that small the unit itself would underflow.
     """
     places = int(np.ceil(np.log2(max(terms or mask.shape[1], 2)))) + 1
-    unit = 2.0 ** (int(np.ceil(np.log2(bound))) + places - 53) if bound > 0.0 else 1.0
+    unit = 2.0 ** (int(np.ceil(np.log2(max(bound, _TINY)))) + places - 53)
     high = np.rint(values / unit) * unit
     fine = unit * 2.0 ** (places - 53)
     low = np.rint((values - high) / fine) * fine

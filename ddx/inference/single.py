@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.choice import Kernel
 from ddx.inference.dispatch import Problem, run
-from ddx.inference.exact import checked, log_no_cause, refuse_large
+from ddx.inference.exact import checked, log_findings_without_cause, log_no_cause, refuse_large
 from ddx.inference.network import Floats, Network
 from ddx.inference.rows import log_escape
 
@@ -60,24 +60,29 @@ def single_cause(
     problem = checked(network, evidence, context)
     log_only, log_none = _log_prior(problem, kernel, memory_gib)
     log_joint = np.column_stack(
-        [log_only + _log_likelihood(problem, kernel, memory_gib), log_none + _log_none(problem, kernel)]
+        [
+            log_only + _log_likelihood(problem, kernel, memory_gib),
+            log_none + log_findings_without_cause(problem, kernel, memory_gib),
+        ]
     )
     log_prior = np.column_stack([log_only, log_none])
     if not allow_none:
         log_joint[:, -1] = log_prior[:, -1] = -np.inf
-    log_total, log_allowed = _log_sum(log_joint), _log_sum(log_prior)
+    share, log_total = _normalized(log_joint)
+    log_allowed = _normalized(log_prior)[1]
     with np.errstate(invalid="ignore"):
-        share = np.exp(log_joint - log_total[:, None])
         log_evidence = np.where(np.isneginf(log_total), -np.inf, log_total - log_allowed)
-    share[np.isneginf(log_total)] = np.nan
     return SinglePosterior(share[:, :-1], share[:, -1], log_evidence)
 
 
-def _log_sum(values: Floats) -> Floats:
-    peak = values.max(axis=1, initial=-np.inf)
+def _normalized(log: Floats) -> tuple[Floats, Floats]:
+    """Shares (N, X) of exp(log) that sum to one, nan where all are zero, and the logarithm of their total (N,)."""
+    peak = log.max(axis=1, initial=-np.inf, keepdims=True)
     safe = np.where(np.isneginf(peak), 0.0, peak)
-    with np.errstate(divide="ignore"):
-        return np.asarray(safe + np.log(np.exp(values - safe[:, None]).sum(axis=1)))
+    raw = np.exp(log - safe)
+    total = raw.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return raw / total, (safe + np.log(total))[:, 0]
 
 
 def _log_prior(problem: Problem, kernel: Kernel, memory_gib: float) -> tuple[Floats, Floats]:
@@ -102,21 +107,6 @@ def _log_prior(problem: Problem, kernel: Kernel, memory_gib: float) -> tuple[Flo
     count = certain.sum(axis=1)[:, None]
     log_only = np.where(count == 0, log_only, np.where(certain & (count == 1), log_none[:, None], -np.inf))
     return log_only, np.where(count[:, 0] == 0, log_none, -np.inf)
-
-
-def _log_none(problem: Problem, kernel: Kernel) -> Floats:
-    """Log P(findings | no cause) (N,)."""
-    net = problem.network
-    alone = Network(
-        np.zeros(1),
-        np.zeros((net.n_findings, 1)),
-        net.leak,
-        syndrome_link=np.zeros((net.n_syndromes, 1)),
-        syndrome_leak=net.syndrome_leak,
-        finding_syndrome=net.finding_syndrome,
-    )
-    nothing = np.zeros((len(problem.findings), 0))
-    return run(Problem(alone, problem.findings, nothing, nothing), kernel, np.inf).log_evidence
 
 
 def _log_likelihood(problem: Problem, kernel: Kernel, memory_gib: float) -> Floats:
