@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ddx.cli.show import console
 from ddx.errors import UsageError, nearest
-from ddx.knowledge import EXPERT, KnowledgeBase, Parameter
+from ddx.knowledge import EXPERT, VERBAL, KnowledgeBase, Parameter
 
 _KINDS = {
     "prior": "prior",
@@ -22,14 +22,19 @@ _KINDS = {
 
 
 def show_item(kb: KnowledgeBase, name: str) -> None:
-    """An item and its parameters, or one parameter and its studies."""
+    """A cause, syndrome, finding, context or measurement and its parameters, or one parameter and its studies."""
     out = console()
     if name in kb.parameters:
         _studies(out, kb, kb.parameters[name])
         return
+    if name in kb.syndromes:
+        syndrome = kb.syndromes[name]
+        _fields(out, {"syndrome": f"{syndrome.label} ({name})", "": syndrome.description})
+        _parameters(out, kb, name)
+        return
     kind, id_ = kb.names.get(name, ("", ""))
     if not kind:
-        known = [*kb.names, *kb.parameters]
+        known = [*kb.names, *kb.syndromes, *kb.parameters]
         raise UsageError(f"nothing is called {name!r} in {kb.name}{nearest(name, known)}")
     if kind == "measurement":
         m = kb.measurements[id_]
@@ -82,10 +87,12 @@ def show_coverage(kb: KnowledgeBase) -> None:
     """Parameters with a cited study, by kind and by cause."""
     by_kind: dict[str, Counter[bool]] = defaultdict(Counter)
     by_cause: dict[str, Counter[bool]] = defaultdict(Counter)
+    in_words = 0
     for parameter in kb.parameters.values():
         kind, *rest = parameter.id.split("@")[0].split(":")
         by_kind[_KINDS[kind]][parameter.cited] += 1
-        if kind in ("prior", "or", "link"):
+        in_words += kb.studies[parameter.studies[0]].quality == VERBAL
+        if kind in ("prior", "or", "link") and rest[0] in kb.causes:
             by_cause[rest[0]][parameter.cited] += 1
     out = console()
     out.print(_coverage_table("kind", by_kind, total=True))
@@ -93,6 +100,7 @@ def show_coverage(kb: KnowledgeBase) -> None:
     out.print(_coverage_table("cause", dict(sorted(by_cause.items(), key=lambda item: _share(item[1])))))
     rows = Counter(s.source == EXPERT for s in kb.studies.values())
     out.print(f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {rows[True]} expert estimates.")
+    out.print(f"{in_words} of the cited parameters rest on sources that give the frequency in words.")
     out.print("An expert estimate is a number that nobody published; it has a wide interval and gives way to the first study.")
 
 

@@ -5,6 +5,7 @@ from ddx.knowledge.schema import (
     BALANCED,
     EXPERT,
     GENERAL,
+    VERBAL,
     Cause,
     Context,
     Finding,
@@ -13,12 +14,14 @@ from ddx.knowledge.schema import (
     Parameter,
     Source,
     Study,
+    Syndrome,
 )
 
 __all__ = [
     "BALANCED",
     "EXPERT",
     "GENERAL",
+    "VERBAL",
     "Cause",
     "Context",
     "Finding",
@@ -27,6 +30,7 @@ __all__ = [
     "Parameter",
     "Source",
     "Study",
+    "Syndrome",
     "load_knowledge",
     "locate",
     "read_knowledge",
