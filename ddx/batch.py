@@ -74,19 +74,19 @@ def score_file(
     """
     started = time.perf_counter()
     source, target = str(source), str(target)
-    _check_encoding(encoding)
-    _check_target(source, target)
+    check_encoding(encoding)
+    check_target(source, target)
     side = _rejects_path(target, rejects)
     if side:
-        _check_target(source, side)
+        check_target(source, side)
         if side == target or (STREAM not in (side, target) and Path(side).resolve() == Path(target).resolve()):
             raise UsageError(f"{_shown(target, 'output')}: is the target of both posteriors and rejects; name two files")
     counts = {"rows": 0, "scored": 0, "rejected": 0, "cells_dropped": 0}
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(_Reader(source, encoding, progress))
+        reader = stack.enter_context(CaseReader(source, encoding, progress))
         columns = interpret(reader.header, model.knowledge, lenient)
-        output = stack.enter_context(_Writer(target))
-        reject_output = stack.enter_context(_Writer(side)) if side else None
+        output = stack.enter_context(TextWriter(target))
+        reject_output = stack.enter_context(TextWriter(side)) if side else None
         output.row([CASE_ID, *model.network.causes, NONE, LOG_EVIDENCE])
         if reject_output:
             reject_output.row(REJECT_COLUMNS)
@@ -121,7 +121,7 @@ def score_file(
         if reject_output and rejects is None and empty and not Path(side).exists():
             reject_output.discard()
         if target != STREAM:
-            meta = stack.enter_context(_Writer(f"{target}.meta.json"))
+            meta = stack.enter_context(TextWriter(f"{target}.meta.json"))
             meta.text(json.dumps(asdict(report), indent=2) + "\n")
             meta.commit()
         if reject_output:
@@ -137,7 +137,7 @@ def _score_block(
     rows: list[list[str]],
     lenient: bool,
     seen: set[str],
-    output: _Writer,
+    output: TextWriter,
     counts: dict[str, int],
 ) -> list[Reject]:
     """Score the rows of one block, write them in order, and return what could not be used."""
@@ -162,13 +162,13 @@ def _score_block(
     return rejects
 
 
-class _Reader:
+class CaseReader:
     """Rows of a CSV source in blocks, with their line numbers."""
 
     def __init__(self, source: str, encoding: str, progress: Progress | None) -> None:
         self.source, self.encoding, self.progress = source, encoding, progress
 
-    def __enter__(self) -> _Reader:
+    def __enter__(self) -> CaseReader:
         self.size: int | None = None
         try:
             if self.source == STREAM:
@@ -240,14 +240,14 @@ class _Reader:
                 self.progress(self.read, self.size)
 
 
-class _Writer:
+class TextWriter:
     """A text file that appears under its name only on ``commit``; without it nothing is left behind."""
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.part = Path(target).with_name(f".{Path(target).name}.{os.getpid()}.part")
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> TextWriter:
         if self.target == STREAM:
             self.stream: IO[str] = sys.stdout
         else:
@@ -256,15 +256,18 @@ class _Writer:
         return self
 
     def row(self, cells: Sequence[Any]) -> None:
+        """Write the cells of one row."""
         try:
             self.csv.writerow(cells)
         except BrokenPipeError:
             raise UsageError("standard output was closed before everything was written") from None
 
     def text(self, content: str) -> None:
+        """Write text as it is."""
         self.stream.write(content)
 
     def commit(self) -> None:
+        """Put the file under its name."""
         if self.target == STREAM:
             try:
                 self.stream.flush()
@@ -281,6 +284,7 @@ class _Writer:
                 raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
 
     def discard(self) -> None:
+        """Leave nothing behind."""
         self.stream.close()
         self.part.unlink(missing_ok=True)
 
@@ -295,7 +299,7 @@ def _rejects_path(target: str, rejects: str | Path | None) -> str:
     return "" if target == STREAM else str(Path(target).with_suffix("")) + ".rejects.csv"
 
 
-def _check_encoding(encoding: str) -> None:
+def check_encoding(encoding: str) -> None:
     """Lines are found before they are decoded: every encoding will do whose line feed is the byte 10."""
     try:
         one_byte = "\n".encode(encoding) == b"\n"
@@ -305,7 +309,14 @@ def _check_encoding(encoding: str) -> None:
         raise UsageError(f"encoding {encoding!r} is not supported; save the file as UTF-8")
 
 
-def _check_target(source: str, target: str) -> None:
+def check_target(source: str, target: str) -> None:
+    """Refuse, before any work is done, a target that cannot be written; ``source`` is what it must not overwrite.
+
+    Raises
+    ------
+    UsageError
+        The target is the source or a directory, has another format, or no folder that can be written to.
+    """
     if target == STREAM:
         return
     path = Path(target)

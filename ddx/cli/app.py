@@ -127,6 +127,65 @@ def diagnose(
         diagnosis_table(answer, top, intervals, seed)
 
 
+@app.command()
+def simulate(
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many cases.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="CSV file of cases; - is standard output.")] = "-",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    kb: Kb = "limb",
+    setting: Setting = None,
+    observed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FRACTION",
+            help="Share of the findings that is observed (default 0.2), or KIND=FRACTION for one kind of findings, or for "
+            "context; repeat for more.",
+        ),
+    ] = None,
+) -> None:
+    """Draw cases from the model, with their true causes in the column final_diagnosis."""
+    from ddx.cli.validation import fractions, write_cases
+    from ddx.diagnosis import load
+    from ddx.validation import simulate as draw
+
+    cases = draw(load(kb, setting), number, seed, observed=fractions(observed or []))
+    write_cases(cases, output)
+    print(f"{number} cases drawn -> {'standard output' if output == '-' else output}", file=sys.stderr)
+
+
+@app.command()
+def evaluate(
+    cases: Annotated[str, typer.Argument(help="CSV file of cases and their true causes; - is standard input.")],
+    truth: Annotated[str, typer.Option(help="Column of the true causes, separated by ';'; empty: none.")] = "final_diagnosis",
+    kb: Kb = "limb",
+    setting: Setting = None,
+    bins: Annotated[int, typer.Option(min=1, help="Bins of the reliability table.")] = 10,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0 leaves them out.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    encoding: Annotated[str, typer.Option(help="Character encoding of the cases.")] = "utf-8",
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Score cases whose causes are known, and measure how good the posteriors are.
+
+    Exit code 0: all rows scored; 1: some rows rejected; 2: no report.
+    """
+    from ddx.cli.validation import evaluation_json, evaluation_tables
+    from ddx.diagnosis import load
+    from ddx.validation import evaluate_file
+
+    model = load(kb, setting)
+    found = evaluate_file(cases, model, truth=truth, encoding=encoding, bins=bins, resamples=resamples, seed=seed)
+    if json:
+        evaluation_json(found, model)
+    else:
+        evaluation_tables(found, model)
+    for reject in found.rejects:
+        print(reject, file=sys.stderr)
+    print(f"{found.scored} cases scored, {found.rejected} rejected", file=sys.stderr)
+    if found.rejected:
+        raise typer.Exit(1)
+
+
 @kb_app.command()
 def check(path: Annotated[str, typer.Argument(help="Shipped knowledge base, or the folder of one.")] = "limb") -> None:
     """Report every problem of a knowledge base. Exit code 0: none; 2: problems."""
@@ -162,6 +221,27 @@ def coverage(kb: Kb = "limb") -> None:
     from ddx.knowledge import load_knowledge
 
     show_coverage(load_knowledge(kb))
+
+
+@kb_app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="Shipped knowledge base, or the folder of one.")],
+    new: Annotated[str, typer.Argument(help="Shipped knowledge base, or the folder of one.")],
+    cases: Annotated[
+        str | None, typer.Option(help="CSV file of cases to score with both. Default: the examples of a checkout, if there.")
+    ] = None,
+    setting: Annotated[str | None, typer.Option("--setting", help="Of both. Default: what NEW names.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many rows of each table to show.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Compare two knowledge bases: parameters that changed, and posteriors of example cases that moved.
+
+    Exit code 0: all cases scored with both; 1: some rows of --cases rejected; 2: nothing compared.
+    """
+    from ddx.cli.diff import show_difference
+
+    if show_difference(old, new, cases, setting, top, json):
+        raise typer.Exit(1)
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, float]:

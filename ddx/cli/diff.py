@@ -1,0 +1,107 @@
+"""``ddx kb diff``."""
+
+from __future__ import annotations
+
+import json as json_module
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+import ddx
+from ddx.cli.show import console
+from ddx.cli.validation import finite, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ddx.knowledge import KnowledgeBase
+
+# The example cases of a checkout; an installed package has none.
+EXAMPLES = Path(ddx.__file__).resolve().parents[1] / "experiments" / "examples" / "cases.csv"
+# A move that a reader will notice.
+FAR = 0.01
+
+
+def show_difference(old: str, new: str, cases: str | None, setting: str | None, top: int, json: bool) -> bool:
+    """Print what differs; whether rows of the cases that were asked for had to be left out."""
+    from ddx.diagnosis import Model
+    from ddx.knowledge import load_knowledge
+    from ddx.validation import parameter_changes, posterior_changes, read_cases
+
+    before, after = load_knowledge(old), load_knowledge(new)
+    setting = setting or after.default_setting
+    models = Model(before, setting), Model(after, setting)
+    parameters = parameter_changes(before, after)
+    source = cases or (str(EXAMPLES) if EXAMPLES.is_file() else None)
+    posteriors, compared, rejects = None, 0, []
+    if source is not None:
+        frame, lines, ragged = read_cases(source)
+        posteriors, unread = posterior_changes(*models, frame, lines)
+        rejects = sorted([*ragged, *unread], key=lambda reject: reject.line)
+        compared = len(frame) - len({reject.line for reject in unread})
+    if json:
+        document = {
+            "old": _name(before),
+            "new": _name(after),
+            "setting": setting,
+            "parameters": parameters.to_dict("records"),
+            "cases": compared,
+            "posteriors": [] if posteriors is None else posteriors.to_dict("records"),
+        }
+        print(json_module.dumps(finite(document), indent=2, allow_nan=False))
+    else:
+        out = console()
+        out.print(
+            f"{before.name} {before.version} ({before.digest[:12]}) -> {after.name} {after.version} ({after.digest[:12]})"
+        )
+        _parameters(out, parameters, top)
+        if posteriors is not None:
+            _posteriors(out, posteriors, compared, setting, top)
+    if cases is None:
+        if rejects:
+            left_out = len({reject.line for reject in rejects})
+            print(f"{left_out} example cases cannot be read with both knowledge bases", file=sys.stderr)
+        return False
+    for reject in rejects:
+        print(reject, file=sys.stderr)
+    return bool(rejects)
+
+
+def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
+    counts = {what: int((changes["what"] == what).sum()) for what in ("moved", "added", "removed")}
+    out.print(f"\nparameters: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+    if len(changes):
+        rows = [
+            [name, what, _value(before), _value(after), "" if math.isnan(change) else f"{change:+.3f}"]
+            for name, what, before, after, change in changes.head(top).itertuples(index=False)
+        ]
+        out.print(table(["parameter", "what", "old", "new", "log odds"], rows, ["what"]))
+        _more(out, len(changes), top)
+
+
+def _posteriors(out: Console, changes: pd.DataFrame, compared: int, setting: str, top: int) -> None:
+    far = int((changes["change"].abs() >= FAR).sum())
+    out.print(f"\nposteriors of {compared} cases, setting {setting}: {len(changes)} moved, {far} of them by {FAR:g} or more")
+    if len(changes):
+        rows = [
+            [case, cause, f"{before:.4f}", f"{after:.4f}", f"{change:+.4f}"]
+            for case, cause, before, after, change in changes.head(top).itertuples(index=False)
+        ]
+        out.print(table(["case", "cause", "old", "new", "change"], rows, ["cause"]))
+        _more(out, len(changes), top)
+
+
+def _more(out: Console, rows: int, top: int) -> None:
+    if rows > top:
+        out.print(f"and {rows - top} more; --top shows them")
+
+
+def _value(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def _name(kb: KnowledgeBase) -> dict[str, Any]:
+    return {"name": kb.name, "version": kb.version, "digest": kb.digest}

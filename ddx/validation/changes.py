@@ -1,0 +1,124 @@
+"""What differs between two knowledge bases: parameters, and the posteriors of cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ddx.batch import CaseReader, check_encoding
+from ddx.cases import CASE_ID, Reject, encode, interpret
+from ddx.diagnosis import Model
+from ddx.errors import UsageError
+from ddx.knowledge import KnowledgeBase
+
+# Two networks that differ elsewhere give the same posterior up to rounding: that is no move.
+_ROUNDING = 1e-12
+ADDED, REMOVED, MOVED = "added", "removed", "moved"
+
+
+def parameter_changes(old: KnowledgeBase, new: KnowledgeBase) -> pd.DataFrame:
+    """Parameters that were added, removed or moved.
+
+    Returns
+    -------
+    A row per parameter: parameter, what (added, removed, moved), old, new (nan where it is missing), change (new minus old on
+    the logit scale; odds ratios on the log scale, which is the same for what they do to a cause). Moved ones first, the
+    largest change on top; then added, then removed ones, in the order of the files.
+    """
+    rows: list[tuple[str, str, float, float, float]] = []
+    for name, parameter in new.parameters.items():
+        if name not in old.parameters:
+            rows.append((name, ADDED, math.nan, parameter.value, math.nan))
+        elif old.parameters[name].value != parameter.value:
+            before = old.parameters[name].value
+            change = _scaled(name, parameter.value) - _scaled(name, before)
+            rows.append((name, MOVED, before, parameter.value, change))
+    rows += [(name, REMOVED, p.value, math.nan, math.nan) for name, p in old.parameters.items() if name not in new.parameters]
+    rows.sort(key=lambda row: ((MOVED, ADDED, REMOVED).index(row[1]), -abs(row[4]) if row[1] == MOVED else 0.0))
+    return pd.DataFrame(rows, columns=["parameter", "what", "old", "new", "change"])
+
+
+def posterior_changes(
+    old: Model, new: Model, cases: pd.DataFrame, lines: Sequence[int] | None = None
+) -> tuple[pd.DataFrame, list[Reject]]:
+    """Posteriors of cases that differ between two models, over the causes that both have.
+
+    Parameters
+    ----------
+    cases : frame that ``Model.score`` reads; its column case_id, or else its index, names the cases
+    lines : (N,) for the rejects; rows count from 0 where they are not given
+
+    Returns
+    -------
+    A row per case and cause that moved: case, cause, old, new, change (new minus old), the largest change on top; and the
+    rejects of cases that one of the two models cannot score, which are left out.
+
+    Raises
+    ------
+    UsageError
+        Columns that one of the two knowledge bases does not know; it says which.
+    """
+    names = [str(name) for name in cases.get(CASE_ID, cases.index)]
+    lines = list(range(len(cases))) if lines is None else list(lines)
+    (first, lost_first), (second, lost_second) = (_scores(model, cases, lines) for model in (old, new))
+    rejects = list(dict.fromkeys([*lost_first, *lost_second]))
+    causes = [cause for cause in old.network.causes if cause in new.network.causes]
+    keep = first[causes].notna().all(axis=1) & second[causes].notna().all(axis=1)
+    before, after = (frame.loc[keep, causes].to_numpy() for frame in (first, second))
+    change = after - before
+    row, column = np.nonzero(np.abs(change) > _ROUNDING * np.maximum(before, after))
+    order = np.argsort(-np.abs(change[row, column]), kind="stable")
+    row, column = row[order], column[order]
+    kept = np.array(names, dtype=object)[keep.to_numpy()]
+    moved = pd.DataFrame(
+        {
+            "case": kept[row],
+            "cause": np.array(causes, dtype=object)[column],
+            "old": before[row, column],
+            "new": after[row, column],
+            "change": change[row, column],
+        }
+    )
+    return moved, rejects
+
+
+def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFrame, list[int], list[Reject]]:
+    """Cells of a CSV file of cases as text, the line of every row, and rejects for rows of another width.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read as a table.
+    """
+    check_encoding(encoding)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    rejects: list[Reject] = []
+    with CaseReader(str(source), encoding, None) as reader:
+        for numbers, block, ragged in reader.blocks():
+            lines += numbers
+            rows += block
+            rejects += ragged
+        return pd.DataFrame(rows, columns=[name.strip() for name in reader.header], dtype=object), lines, rejects
+
+
+def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.DataFrame, list[Reject]]:
+    """Posteriors of all cases, nan for those that the model cannot score, and why."""
+    kb = model.knowledge
+    try:
+        columns = interpret([str(c) for c in cases.columns], kb)
+    except UsageError as error:
+        raise UsageError(f"{kb.folder or kb.name}: {error}") from None
+    encoded = encode(kb, columns, [cases.iloc[:, i].tolist() for i in range(cases.shape[1])], lines)
+    posterior, failed = model.posterior(encoded, lines)
+    frame = model.frame(posterior, pd.Index(encoded.rows)).reindex(range(len(cases)))
+    return frame, [*encoded.rejects, *failed]
+
+
+def _scaled(parameter: str, value: float) -> float:
+    """Log of an odds ratio, logit of everything else."""
+    return math.log(value) if parameter.startswith("or:") else math.log(value) - math.log1p(-value)

@@ -1,0 +1,211 @@
+"""Cases drawn from the model itself, with the causes that are true in them.
+
+Drawn in the order of the network: age band and sex, risk factors, causes, findings. A graded finding takes the highest level
+that was contributed (noisy-MAX). What is observed is drawn beside all that, without a look at the values: posteriors of such
+cases are calibrated by construction (missing at random, Rubin 1976), which a program that computes them has to reproduce.
+
+The network has no joint distribution of a finding and of what it implies - evidence on both counts as evidence on one, see
+``ddx.cases``. A simulated case therefore never holds both: of findings that imply each other, those are observed that come
+first in a random order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, get_args, get_type_hints
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ddx.cases import CASE_ID
+from ddx.errors import UsageError, nearest
+from ddx.inference.network import Floats, Ints
+from ddx.inference.rows import expit
+from ddx.knowledge import Finding, KnowledgeBase
+from ddx.network import LayeredNetwork
+
+if TYPE_CHECKING:
+    from ddx.diagnosis import Model
+
+Bools = NDArray[np.bool_]
+Observed = float | Mapping[str, float]
+
+TRUTH = "final_diagnosis"
+CONTEXT = "context"
+KINDS: tuple[str, ...] = (*get_args(get_type_hints(Finding)["kind"]), CONTEXT)
+# Share of the findings that is observed unless asked otherwise; what is present makes exact inference costly.
+OBSERVED = 0.2
+# Oldest age drawn in the last band, in years after its beginning: the band itself is open.
+LAST_BAND = 20.0
+_BLOCK = 5000
+
+
+def simulate(
+    model: Model, n: int, seed: int | np.random.Generator = 0, *, observed: Observed = OBSERVED, prefix: str = "simulated_"
+) -> pd.DataFrame:
+    """Draw cases from a model.
+
+    Parameters
+    ----------
+    model : the knowledge base and the setting that the cases come from
+    n : how many cases
+    seed : integer, or a numpy Generator
+    observed : how much of a case is observed, as probability in [0, 1] for every finding, or by kind: history, symptom,
+        sign, bedside_test, lab, and context for the risk factors; a kind that is not named keeps its default, 0.2 (risk
+        factors: 1). A single number is for all kinds of findings. Age and sex are always given. What is observed costs: with
+        most of a large knowledge base observed, cases may have too many present findings to be scored exactly
+    prefix : of the case ids; a running number follows
+
+    Returns
+    -------
+    A row per case (N rows) in the list form that ``Model.score`` and ``ddx score`` read: case_id, age, sex, context, present,
+    absent, and final_diagnosis, the true causes separated by ';', empty when there is none. Absent risk factors stand in
+    ``absent``. Of a finding and what it implies only one is observed.
+
+    Raises
+    ------
+    UsageError
+        A negative number of cases, unknown kinds, probabilities outside [0, 1].
+    """
+    if n < 0:
+        raise UsageError(f"n: got {n}, expected a number of cases, 0 or more")
+    chance = _chances(observed)
+    rng = np.random.default_rng(seed)
+    width = len(str(n))
+    blocks = [_draw(model, min(_BLOCK, n - start), chance, rng) for start in range(0, max(n, 1), _BLOCK)]
+    frame = pd.concat(blocks, ignore_index=True)
+    frame.insert(0, CASE_ID, [f"{prefix}{i:0{width}d}" for i in range(1, n + 1)])
+    return frame
+
+
+def _chances(observed: Observed) -> dict[str, float]:
+    """Kind -> probability that a finding (or risk factor) of this kind is observed."""
+    if not isinstance(observed, Mapping):
+        given = dict.fromkeys(KINDS[:-1], float(observed))
+    else:
+        given = {kind: float(p) for kind, p in observed.items()}
+        for kind in given:
+            if kind not in KINDS:
+                raise UsageError(f"observed: unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
+    for kind, p in given.items():
+        if not 0.0 <= p <= 1.0:
+            where = f"observed: {kind}" if isinstance(observed, Mapping) else "observed"
+            raise UsageError(f"{where}: got {p:g}, expected a probability from 0 to 1")
+    return dict.fromkeys(KINDS, OBSERVED) | {CONTEXT: 1.0} | given
+
+
+def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Generator) -> pd.DataFrame:
+    net, kb = model.network, model.knowledge
+    stratum = rng.choice(net.share.size, n, p=(net.share / net.share.sum()).ravel())
+    age, sex = np.divmod(stratum, len(net.sexes))
+    years = _ages(kb, age, rng)
+    context = _context(net, age, sex, rng)
+    cause = _causes(net, age, sex, context, rng)
+    finding = _findings(net, age, cause, rng)
+    seen = _observed(kb, n, chance, rng)
+    asked = rng.random(context.shape) < chance[CONTEXT]
+    factors, findings = np.array(net.risk_factors, dtype=object), np.array(net.findings, dtype=object)
+    # Of a graded finding with a level the level is said, and that says the others.
+    for levels in net.graded.values():
+        columns = [net.findings.index(level) for level in levels]
+        present = finding[:, columns].any(axis=1, keepdims=True)
+        seen[:, columns] &= finding[:, columns] | ~present
+    absent = [
+        ";".join(filter(None, pair))
+        for pair in zip(_names(findings, seen & ~finding), _names(factors, asked & ~context), strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "age": years,
+            "sex": [net.sexes[s].removeprefix("sex_") for s in sex],
+            "context": _names(factors, asked & context),
+            "present": _names(findings, seen & finding),
+            "absent": absent,
+            TRUTH: _names(np.array(net.causes, dtype=object), cause),
+        }
+    )
+
+
+def _ages(kb: KnowledgeBase, band: Ints, rng: np.random.Generator) -> Ints:
+    """Whole years (N,), uniform in the band of each case."""
+    start = np.array([b.age_from or 0.0 for b in kb.age_bands])
+    end = np.array([*start[1:], min(float(kb.age_bands[-1].age_to or np.inf), start[-1] + LAST_BAND)])
+    years = start[band] + rng.random(len(band)) * (end - start)[band]
+    return np.asarray(np.floor(years), dtype=np.intp)
+
+
+def _context(net: LayeredNetwork, age: Ints, sex: Ints, rng: np.random.Generator) -> Bools:
+    """Risk factors (N, C); one that requires another is absent without it."""
+    drawn = rng.random((len(age), len(net.risk_factors))) < net.context_prior[age, sex]
+    for j in np.flatnonzero(net.requires >= 0):
+        drawn[:, j] &= drawn[:, net.requires[j]]
+    return drawn
+
+
+def _causes(net: LayeredNetwork, age: Ints, sex: Ints, context: Bools, rng: np.random.Generator) -> Bools:
+    """Causes (N, K), logistic in the context."""
+    log_odds = net.log_odds[age, sex] + context @ net.context_log_odds.T
+    return np.asarray(rng.random(log_odds.shape) < expit(log_odds))
+
+
+def _findings(net: LayeredNetwork, age: Ints, cause: Bools, rng: np.random.Generator) -> Bools:
+    """Findings (N, F), leaky noisy-OR; of a graded finding the highest level only."""
+    missing: Floats = 1.0 - net.leak[age]
+    for k in range(len(net.causes)):
+        missing[cause[:, k]] *= 1.0 - net.link[:, k]
+    drawn = rng.random(missing.shape) >= missing
+    for levels in net.graded.values():
+        above = np.zeros(len(age), dtype=np.bool_)
+        for level in reversed(levels):
+            column = net.findings.index(level)
+            drawn[:, column] &= ~above
+            above |= drawn[:, column]
+    return np.asarray(drawn)
+
+
+def _observed(kb: KnowledgeBase, n: int, chance: Mapping[str, float], rng: np.random.Generator) -> Bools:
+    """Which findings are observed (N, F): drawn for each, graded ones as a whole; then one of those that imply each other.
+
+    The second step takes the findings in a random order and leaves out what is implied by, or implies, an earlier one; done
+    here in rounds for all cases at once (Luby 1986): whatever comes before all its rivals stays, and its rivals go.
+    """
+    unit_of = {f.id: f.graded or f.id for f in kb.findings.values()}
+    units = {unit: i for i, unit in enumerate(dict.fromkeys(unit_of.values()))}
+    column = np.array([units[unit] for unit in unit_of.values()], dtype=np.intp)
+    chances = np.empty(len(units))
+    for finding in kb.findings.values():
+        chances[units[unit_of[finding.id]]] = chance[finding.kind]
+    open_ = rng.random((n, len(units))) < chances
+    order = rng.random((n, len(units)))
+    rivals = sorted({(units[unit_of[a]], units[unit_of[b]]) for a in kb.findings for b in _implied(kb, a)})
+    kept = np.zeros_like(open_)
+    while open_.any():
+        waiting = np.where(open_, order, np.inf)
+        first = np.full_like(order, np.inf)
+        for a, b in rivals:
+            first[:, a] = np.minimum(first[:, a], waiting[:, b])
+            first[:, b] = np.minimum(first[:, b], waiting[:, a])
+        stays = open_ & (order < first)
+        kept |= stays
+        open_ &= ~stays
+        for a, b in rivals:
+            open_[:, a] &= ~stays[:, b]
+            open_[:, b] &= ~stays[:, a]
+    return np.asarray(kept[:, column])
+
+
+def _implied(kb: KnowledgeBase, finding: str) -> set[str]:
+    """Everything that a finding implies, over any number of steps."""
+    found: set[str] = set()
+    stack = list(kb.findings[finding].implies)
+    while stack:
+        other = stack.pop()
+        if other not in found:
+            found.add(other)
+            stack.extend(kb.findings[other].implies)
+    return found
+
+
+def _names(ids: NDArray[np.object_], chosen: Bools) -> list[str]:
+    return [";".join(ids[row]) for row in chosen]
