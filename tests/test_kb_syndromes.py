@@ -201,3 +201,26 @@ def test_what_syndromes_bring_by_hand():
     assert brought(value, ["s"], "other", "f") == pytest.approx(0.1, abs=1e-15)
     assert brought_without_cause(value, ["s"], "f") == pytest.approx(0.1, abs=1e-15)
     assert brought(value, [], "c", "f") is None
+
+
+def test_simulated_patients_have_syndromes(with_syndrome):
+    """Of simulated strokes, as many show both findings as the network says."""
+    from ddx import validation
+
+    kb = load_knowledge(with_syndrome.folder)
+    model = ddx.Model(kb, "balanced")
+    cases = validation.simulate(model, 20_000, seed=0, observed=1.0)
+    alone = cases[cases.final_diagnosis == "stroke"]
+    both = alone.present.str.contains("brisk_reflexes") & alone.present.str.contains("fatigue")
+    brisk_and_ankle = alone.present.str.contains("brisk_reflexes") & alone.present.str.contains("absent_ankle_jerks")
+    net = certain(model, "stroke")
+    for seen, findings in ((both, ("brisk_reflexes", "fatigue")), (brisk_and_ankle, ("brisk_reflexes", "absent_ankle_jerks"))):
+        band = cases.loc[alone.index, "age"].ge(75)
+        expected = [
+            float(
+                np.exp(net.posterior(layered_evidence(net, [dict.fromkeys(findings, 1) | {"age_band": age}])).log_evidence[0])
+            )
+            for age in ("age_18_44", "age_75_plus")
+        ]
+        mean = expected[0] + (expected[1] - expected[0]) * band.mean()
+        assert seen.mean() == pytest.approx(mean, abs=4.0 * np.sqrt(mean * (1.0 - mean) / len(alone)))

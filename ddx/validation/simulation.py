@@ -11,7 +11,7 @@ first in a random order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import numpy as np
@@ -150,18 +150,25 @@ def _causes(net: LayeredNetwork, age: Ints, sex: Ints, context: Bools, rng: np.r
 
 
 def _findings(net: LayeredNetwork, age: Ints, cause: Bools, rng: np.random.Generator) -> Bools:
-    """Findings (N, F), leaky noisy-OR; of a graded finding the highest level only."""
-    missing: Floats = 1.0 - net.leak[age]
-    for k in range(len(net.causes)):
-        missing[cause[:, k]] *= 1.0 - net.link[:, k]
-    drawn = rng.random(missing.shape) >= missing
+    """Findings (N, F), leaky noisy-OR of causes and syndromes; of a graded finding the highest level only."""
+    syndrome = _noisy_or(np.tile(net.syndrome_leak, (len(age), 1)), [(cause, net.syndrome_link)], rng)
+    drawn = _noisy_or(net.leak[age], [(cause, net.link), (syndrome, net.finding_syndrome)], rng)
     for levels in net.graded.values():
         above = np.zeros(len(age), dtype=np.bool_)
         for level in reversed(levels):
             column = net.findings.index(level)
             drawn[:, column] &= ~above
             above |= drawn[:, column]
-    return np.asarray(drawn)
+    return drawn
+
+
+def _noisy_or(leak: Floats, parents: Sequence[tuple[Bools, Floats]], rng: np.random.Generator) -> Bools:
+    """Children (N, X) of boolean parents (N, K) with links (X, K); ``leak`` (N, X)."""
+    missing = 1.0 - leak
+    for parent, link in parents:
+        for k in range(link.shape[1]):
+            missing[parent[:, k]] *= 1.0 - link[:, k]
+    return np.asarray(rng.random(missing.shape) >= missing)
 
 
 def _observed(kb: KnowledgeBase, n: int, chance: Mapping[str, float], rng: np.random.Generator) -> Bools:
