@@ -61,7 +61,9 @@ def to_pgmpy(
     chosen = _chosen("cause", causes, net.causes)
     variables = _variables(net)
     if findings is None:
-        names = [v for v, rows in variables.items() if _contributions(net, rows, chosen)]
+        columns = [net.causes.index(c) for c in chosen]
+        shown = net.link[:, columns].any(axis=1) | (net.finding_syndrome @ net.syndrome_link[:, columns]).any(axis=1)
+        names = [v for v, rows in variables.items() if shown[rows].any()]
     else:
         level_of = {level: graded for graded, levels in net.graded.items() for level in levels}
         names = _chosen("finding", [level_of.get(f, f) for f in findings], tuple(variables))

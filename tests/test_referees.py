@@ -363,16 +363,18 @@ def test_every_variable_of_the_knowledge_base_is_a_node_and_chains_add_their_own
     levels = {level for group in net.graded.values() for level in group}
     findings = {f for f in net.findings if f not in levels} | set(net.graded)
     nodes = set(network.nodes())
-    assert {"age_band", "sex", *net.risk_factors, *net.causes} | findings <= nodes
+    assert {"age_band", "sex", *net.risk_factors, *net.causes, *net.syndromes} | findings <= nodes
     assert not levels & nodes
     links = {}
     for finding in findings:
         rows = [net.findings.index(f) for f in net.graded.get(finding, (finding,))]
-        links[finding] = int(net.link[rows].any(axis=0).sum()), bool((net.leak[:, rows] != net.leak[0, rows]).any())
+        parents = int(net.link[rows].any(axis=0).sum()) + int(net.finding_syndrome[rows].any(axis=0).sum())
+        links[finding] = parents, bool((net.leak[:, rows] != net.leak[0, rows]).any())
+    links |= {s: (int((net.syndrome_link[j] > 0).sum()), False) for j, s in enumerate(net.syndromes)}
     # A chain has a node for the leak and one for every cause but the last, which is the finding itself.
     chained = sum(n for n, by_age in links.values() if n + by_age > ddx.interop.MAX_PARENTS)
     assert chained > 0
-    assert len(nodes) == 2 + len(net.risk_factors) + len(net.causes) + len(findings) + chained
+    assert len(nodes) == 2 + len(net.risk_factors) + len(net.causes) + len(net.syndromes) + len(findings) + chained
     assert max(len(network.get_parents(n)) for n in nodes - set(net.causes)) <= ddx.interop.MAX_PARENTS
 
 
@@ -406,8 +408,13 @@ def test_findings_default_to_those_that_the_causes_show():
     network = limb().to_pgmpy(["essential_tremor"])
     k = net.causes.index("essential_tremor")
     level_of = {level: graded for graded, levels in net.graded.items() for level in levels}
-    shown = {level_of.get(f, f) for f, w in zip(net.findings, net.link[:, k], strict=True) if w > 0}
-    assert set(network.nodes()) == {"age_band", "sex", "essential_tremor"} | shown
+    through = (net.finding_syndrome * net.syndrome_link[:, k]).sum(axis=1)
+    shown = {level_of.get(f, f) for f, w in zip(net.findings, net.link[:, k] + through, strict=True) if w > 0}
+    behind = {
+        s for j, s in enumerate(net.syndromes) for f in np.flatnonzero(net.finding_syndrome[:, j]) if net.findings[f] in shown
+    }
+    assert "cerebellar_syndrome" in behind
+    assert set(network.nodes()) == {"age_band", "sex", "essential_tremor"} | shown | behind
 
 
 def test_a_level_stands_for_its_graded_finding_and_repeats_count_once():
