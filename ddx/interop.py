@@ -62,7 +62,8 @@ def to_pgmpy(
     variables = _variables(net)
     if findings is None:
         columns = [net.causes.index(c) for c in chosen]
-        shown = net.link[:, columns].any(axis=1) | (net.finding_syndrome @ net.syndrome_link[:, columns]).any(axis=1)
+        through = net.finding_syndrome @ net.syndrome_link[:, columns]
+        shown = (net.link[:, columns] + through).sum(axis=1) > 0.0
         names = [v for v, rows in variables.items() if shown[rows].any()]
     else:
         level_of = {level: graded for graded, levels in net.graded.items() for level in levels}
