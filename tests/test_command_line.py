@@ -597,11 +597,25 @@ def test_kb_coverage(tmp_path, tiny_folder):
     assert (done.returncode, done.stderr) == (0, b"")
     rows = {line.split("  ")[0]: line.split()[-4:] for line in text(done.stdout).splitlines() if line.endswith(" %")}
     assert rows["link"] == ["31", "32", "97", "%"]
-    assert rows["prior"] == ["7", "7", "100", "%"]
+    assert rows["prior"] == ["5", "5", "100", "%"]
+    assert rows["prior in a setting"] == ["2", "2", "100", "%"]
+    assert rows["leak in an age band"] == ["1", "1", "100", "%"]
     assert rows["odds ratio"] == ["5", "5", "100", "%"]
     assert rows["all parameters"] == ["66", "67", "99", "%"]
     assert rows["stroke"] == ["11", "12", "92", "%"]
     assert "66 study rows from 2 sources, 1 expert estimates." in text(done.stdout)
+    assert text(done.stdout).endswith("\n--estimates lists them.\n")
+
+
+def test_kb_coverage_lists_the_estimates_by_their_reason(tmp_path, edit):
+    bare = text(run("kb", "coverage", "--kb", edit.folder, "--estimates", cwd=tmp_path).stdout)
+    assert bare.endswith("\nno reason given:\n  link:stroke:tremor 0.2\n")
+    edit.cell("studies.csv", "link_stroke_tremor", "note", "no study found: looked for in two reviews")
+    done = run("kb", "coverage", "--kb", edit.folder, "--estimates", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    table, _, listed = text(done.stdout).rpartition("\n\n")
+    assert listed == "no study found:\n  link:stroke:tremor 0.2  (looked for in two reviews)\n"
+    assert table.splitlines()[-1].split() == ["no", "study", "found", "1"]
 
 
 # Version and help.

@@ -215,12 +215,15 @@ def show(
 
 
 @kb_app.command()
-def coverage(kb: Kb = "limb") -> None:
-    """Show how many parameters rest on a cited study, by kind and by cause."""
+def coverage(
+    kb: Kb = "limb",
+    estimates: Annotated[bool, typer.Option("--estimates", help="List every parameter without a cited study.")] = False,
+) -> None:
+    """Show how many parameters rest on a cited study, by kind and by cause, and why the others do not."""
     from ddx.cli.kb import show_coverage
     from ddx.knowledge import load_knowledge
 
-    show_coverage(load_knowledge(kb))
+    show_coverage(load_knowledge(kb), estimates)
 
 
 @kb_app.command()

@@ -83,14 +83,14 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
     _parameters(out, kb, id_)
 
 
-def show_coverage(kb: KnowledgeBase) -> None:
-    """Parameters with a cited study, by kind and by cause."""
+def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
+    """Parameters with a cited study, by kind and by cause; with ``estimates`` every parameter without one, and why."""
     by_kind: dict[str, Counter[bool]] = defaultdict(Counter)
     by_cause: dict[str, Counter[bool]] = defaultdict(Counter)
     in_words = 0
     for parameter in kb.parameters.values():
         kind, *rest = parameter.id.split("@")[0].split(":")
-        by_kind[_KINDS[kind]][parameter.cited] += 1
+        by_kind[_kind(parameter)][parameter.cited] += 1
         in_words += kb.studies[parameter.studies[0]].quality == VERBAL
         if kind in ("prior", "or", "link") and rest[0] in kb.causes:
             by_cause[rest[0]][parameter.cited] += 1
@@ -102,6 +102,47 @@ def show_coverage(kb: KnowledgeBase) -> None:
     out.print(f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {rows[True]} expert estimates.")
     out.print(f"{in_words} of the cited parameters rest on sources that give the frequency in words.")
     out.print("An expert estimate is a number that nobody published; it has a wide interval and gives way to the first study.")
+    reasons: dict[str, list[Parameter]] = defaultdict(list)
+    for parameter in kb.parameters.values():
+        if not parameter.cited:
+            reasons[_reason(kb, parameter)[0]].append(parameter)
+    if reasons:
+        out.print()
+        out.print(_reasons_table(reasons))
+    if not estimates:
+        if reasons:
+            out.print("\n--estimates lists them.")
+        return
+    for reason, members in _by_size(reasons):
+        out.print(f"\n{reason}:")
+        for parameter in members:
+            remark = _reason(kb, parameter)[1]
+            out.print(f"  {parameter.id} {parameter.value:.3g}{f'  ({remark})' if remark else ''}", soft_wrap=True)
+
+
+def _reason(kb: KnowledgeBase, parameter: Parameter) -> tuple[str, str]:
+    """Why a number is an estimate, from its note: the part before the first colon, and the remark behind it."""
+    reason, _, remark = kb.studies[parameter.studies[0]].note.partition(":")
+    return reason.strip() or "no reason given", remark.strip()
+
+
+def _kind(parameter: Parameter) -> str:
+    kind = _KINDS[parameter.id.split(":")[0]]
+    where = {"prior": "prior in a setting", "leak": "leak in an age band"}
+    return where.get(kind, kind) if "@" in parameter.id else kind
+
+
+def _by_size(reasons: dict[str, list[Parameter]]) -> list[tuple[str, list[Parameter]]]:
+    return sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _reasons_table(reasons: dict[str, list[Parameter]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("why an expert estimate", overflow="fold")
+    table.add_column("parameters", justify="right")
+    for reason, members in _by_size(reasons):
+        table.add_row(reason, str(len(members)))
+    return table
 
 
 def _coverage_table(title: str, counts: dict[str, Counter[bool]], total: bool = False) -> Table:
