@@ -9,7 +9,7 @@ Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A age b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,22 @@ class LayeredNetwork:
         except EvidenceTooLarge as error:
             raise error.of_row(int(parts.case[error.row])) from None
         return mix(solved, parts.case, parts.log_weight)[0]
+
+    def without_syndromes(self) -> LayeredNetwork:
+        """The network with independent findings; P(finding | one cause alone) and P(finding | no cause) stay."""
+        leak, link = 1.0 - self.leak, 1.0 - self.link
+        for q, r, v in zip(self.syndrome_leak, self.syndrome_link, self.finding_syndrome.T, strict=True):
+            leak *= 1.0 - q * v
+            link *= (1.0 - np.outer(v, q + (1.0 - q) * r)) / (1.0 - q * v)[:, None]
+        return replace(
+            self,
+            link=1.0 - link,
+            leak=1.0 - leak,
+            syndromes=(),
+            syndrome_link=self.syndrome_link[:0],
+            syndrome_leak=self.syndrome_leak[:0],
+            finding_syndrome=self.finding_syndrome[:, :0],
+        )
 
     def parts(self, evidence: Evidence) -> Parts:
         """The strata that a case may belong to, times the pieces of its statements about graded findings."""

@@ -40,12 +40,31 @@ def add_row(edit, id_, cause, finding, value, **cells):
 
 def certain(model, cause):
     """The network in which one cause is there and no other."""
-    net = sub_network(model.network, [cause])
-    return replace(net, log_odds=np.full_like(net.log_odds, 40.0))
+    return alone(model.network, cause, 40.0)
+
+
+def alone(net, cause, log_odds):
+    net = sub_network(net, [cause])
+    return replace(net, log_odds=np.full_like(net.log_odds, log_odds))
 
 
 def probability(net, **findings):
     return float(np.exp(net.posterior(layered_evidence(net, [findings | {"age_band": "age_18_44"}])).log_evidence[0]))
+
+
+def test_without_syndromes_every_finding_keeps_its_frequency_and_findings_become_independent(with_syndrome):
+    model = ddx.Model(load_knowledge(with_syndrome.folder), "general")
+    whole, apart = model.network, model.network.without_syndromes()
+    assert (apart.syndromes, apart.finding_syndrome.shape) == ((), (len(apart.findings), 0))
+    for cause, log_odds in [("stroke", -40.0), *((c, 40.0) for c in whole.causes)]:
+        for finding in whole.findings:
+            one, other = (probability(alone(net, cause, log_odds), **{finding: 1.0}) for net in (whole, apart))
+            assert other == pytest.approx(one, rel=1e-12), (cause, finding)
+    signs = {"brisk_reflexes": 1.0, "hand_weakness": 1.0}
+    stroke = alone(apart, "stroke", 40.0)
+    singly = [probability(stroke, **{finding: 1.0}) for finding in signs]
+    assert probability(stroke, **signs) == pytest.approx(np.prod(singly), rel=1e-12)
+    assert probability(certain(model, "stroke"), **signs) > 1.1 * np.prod(singly)
 
 
 def test_a_sensitivity_counts_what_comes_through_the_syndrome(with_syndrome):
