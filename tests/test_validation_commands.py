@@ -364,8 +364,63 @@ def test_published_cases_writes_ranks_contributions_and_tables(tiny, tmp_path, c
     assert str(tmp_path) not in readme
 
 
+def test_published_cases_chooses_a_fitting_setting_and_explains_misses(tmp_path):
+    published = pd.read_csv(ROOT / "experiments" / "examples" / "cases.csv", dtype=str, keep_default_na=False)
+    if "final_diagnosis" not in published:
+        published["final_diagnosis"] = ""
+    published = published[published["case_id"].isin(["stroke", "parkinson"])].assign(
+        final_diagnosis=["transient_ischemic_attack", "parkinsons_disease"]
+    )
+    cases, why = tmp_path / "cases.csv", tmp_path / "why.csv"
+    published.to_csv(cases, index=False)
+    why.write_text("case,truth,kind,why\nstroke,transient_ischemic_attack,the case,It lasted.\n", encoding="utf-8")
+    run = [sys.executable, ROOT / "experiments" / "published_cases" / "run.py", cases, "--explanations", why]
+    settings = ["--setting", "balanced", "--setting", "fitting", "--output", tmp_path / "out"]
+    done = subprocess.run([*run, *settings], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = pd.read_csv(tmp_path / "out" / "results.csv").set_index(["setting", "case"])["posterior"]
+    scored = {s: ddx.load("limb", s).score(published) for s in ("emergency", "neurology_clinic")}
+    by_case = {s: frame.set_index(published["case_id"]) for s, frame in scored.items()}
+    assert result["fitting", "stroke"] == pytest.approx(
+        by_case["emergency"].loc["stroke", "transient_ischemic_attack"], rel=1e-5
+    )
+    parkinson = by_case["neurology_clinic"].loc["parkinson", "parkinsons_disease"]
+    assert result["fitting", "parkinson"] == pytest.approx(parkinson, rel=1e-5)
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "the case 1. Read and judged by hand (`explanations.csv`); no number was changed for a case." in readme
+    assert "| stroke | transient_ischemic_attack | 2 | the case | It lasted. |" in readme
+    assert "| parkinsons_disease | 1 | " in readme
+
+
 def test_published_cases_says_what_is_wrong(tmp_path, cases):
     run = ROOT / "experiments" / "published_cases" / "run.py"
     cases.write_text(CASES.replace("case_id", "note"), encoding="utf-8")
     done = subprocess.run([sys.executable, run, cases, "--output", tmp_path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, f"run.py: {cases}: has no column case_id; results are listed by it\n")
+
+
+# experiments/syndromes
+
+
+def test_the_syndromes_experiment_compares_both_networks(tmp_path):
+    run = [sys.executable, ROOT / "experiments" / "syndromes" / "run.py", "-n", "300", "--setting", "neurology_clinic"]
+    done = subprocess.run([*run, "--output", tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    result = pd.read_csv(tmp_path / "out" / "results.csv").set_index(["group", "network"])
+    assert result.loc["all", "n"].tolist() == [300, 300]
+    model = ddx.load("limb", "neurology_clinic")
+    sys.path.insert(0, str(ROOT / "experiments" / "syndromes"))
+    try:
+        from run import OBSERVED
+    finally:
+        sys.path.pop(0)
+    simulated = validation.simulate(model, 300, 0, observed=OBSERVED)
+    expected = validation.report(model.score(simulated), simulated["final_diagnosis"])
+    assert result.loc[("all", "syndromes"), "log_score"] == pytest.approx(expected.log_score.value, rel=1e-5)
+    assert result.loc[("all", "independent"), "log_score"] != pytest.approx(expected.log_score.value, rel=1e-5)
+    table = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert table.startswith("# Syndromes\n")
+    assert "| neurology_clinic | simulated | all | 300 | syndromes | " in table
+    done = subprocess.run([*run, "--kb", "limp"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "run.py: knowledge base 'limp': neither a shipped name nor a folder with a kb.toml; nearest: limb\n"

@@ -14,7 +14,12 @@ SHOWN = 3
 
 
 def tables(
-    source: str, kb: KnowledgeBase, evaluations: Mapping[str, Evaluation], results: pd.DataFrame, parts: pd.DataFrame
+    source: str,
+    kb: KnowledgeBase,
+    evaluations: Mapping[str, Evaluation],
+    results: pd.DataFrame,
+    parts: pd.DataFrame,
+    why: pd.DataFrame | None,
 ) -> str:
     """Everything below the line "results"."""
     first = next(iter(evaluations.values()))
@@ -30,6 +35,7 @@ def tables(
         "",
         *_overall(evaluations),
         "",
+        *_causes(evaluations),
         "## Misses",
         "",
         "Items (a case and one of its true causes) that have not rank 1. In the last columns the statements of the case that "
@@ -42,6 +48,8 @@ def tables(
         out += [f"### {setting}: {len(missed)} of {(results['setting'] == setting).sum()}", ""]
         out += _misses(missed, parts[parts["setting"] == setting])
         out.append("")
+        if why is not None and setting == "balanced":
+            out += _explained(missed, why)
     out += ["## Confusions", "", "How often a wrong cause stands above a true one, all settings together.", ""]
     return "\n".join([*out, *_confusions(results), ""])
 
@@ -68,6 +76,40 @@ def _misses(missed: pd.DataFrame, parts: pd.DataFrame) -> list[str]:
         truth, wrong = f"{item.truth} {_p(item.posterior)}", f"{item.wrong} {_p(item.wrong_posterior)}"
         rows.append([item.case, truth, str(item.rank), wrong, _signed(start), _said(against), _said(behind.iloc[::-1])])
     return _markdown(["case", "truth", "rank", "leading wrong cause", "start", "for the wrong one", "for the truth"], rows)
+
+
+def _causes(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """Per true cause, under balanced (or the first setting)."""
+    name = "balanced" if "balanced" in evaluations else next(iter(evaluations))
+    per = evaluations[name].report.per_cause
+    per = per[per["true"] > 0]
+    rows = [
+        [
+            str(c),
+            f"{r.true:.0f}",
+            f"{r.expected:.1f}",
+            f"{r.top_1:.2f}",
+            f"{r.top_3:.2f}",
+            f"{r.top_5:.2f}",
+            f"{r.posterior:.2f}",
+        ]
+        for c, r in zip(per.index, per.itertuples(index=False), strict=True)
+    ]
+    header = ["cause", "true", "expected", "top 1", "top 3", "top 5", "mean posterior where true"]
+    text = f"## Per cause ({name})"
+    return [text, "", "*Expected*: the sum of the posteriors of the cause over all cases.", "", *_markdown(header, rows), ""]
+
+
+def _explained(missed: pd.DataFrame, why: pd.DataFrame) -> list[str]:
+    rows, kinds = [], []
+    for item in missed.sort_values(["rank", "case"], kind="stable").itertuples(index=False):
+        key = (item.case, item.truth)
+        kind, text = why.loc[key, ["kind", "why"]] if key in why.index else ("not explained yet", "")
+        kinds.append(str(kind))
+        rows.append([item.case, item.truth, str(item.rank), str(kind), str(text)])
+    counts = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds), key=lambda k: (-kinds.count(k), k)))
+    head = ["#### Why", "", f"{counts}. Read and judged by hand (`explanations.csv`); no number was changed for a case.", ""]
+    return [*head, *_markdown(["case", "truth", "rank", "kind", "why"], rows), ""]
 
 
 def _said(statements: pd.DataFrame) -> str:
