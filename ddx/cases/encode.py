@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ddx.cases import values
@@ -19,7 +21,7 @@ from ddx.errors import nearest
 from ddx.knowledge import KnowledgeBase
 from ddx.network import Evidence
 
-Cells = Sequence[Hashable]
+Cells = Any  # a sequence of hashable values, or an Arrow array
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,14 @@ def encode(
 
     Parameters
     ----------
-    columns, cells : meaning and content of every column, N cells each
+    columns, cells : meaning and content of every column, N cells each: Python values, or an Arrow array (which is much faster:
+        every distinct cell is looked at once)
     lines : (N,) line of every row, for the rejects; also the case_id where the table has no such column
     lenient : drop an offending cell instead of its row
     seen : case_ids of earlier blocks of the same table, extended by those of this one
     """
     by_kind = {c.kind: cell for c, cell in zip(columns, cells, strict=True)}
-    case_ids = [_case_id(cell) for cell in by_kind[CASE_ID]] if CASE_ID in by_kind else [str(line) for line in lines]
+    case_ids = _case_ids(by_kind[CASE_ID]) if CASE_ID in by_kind else [str(line) for line in lines]
     statements = Statements(kb, lines, case_ids)
     lost = _check_ids(statements, set() if seen is None else seen)
     first = ("age", "sex")
@@ -100,7 +103,7 @@ def from_mapping(
     _apply(statements, "sex", [sex], values.sex, statements.put_sex)
     for column, names in (("present", present), ("absent", absent)):
         for name in names:
-            _state(statements, 0, column, name)
+            _state(statements, np.zeros(1, dtype=np.intp), column, name)
     for name, value in uncertain.items():
         _named(statements, "finding", "uncertain", name, value)
     for name, flag in context.items():
@@ -115,14 +118,16 @@ def from_mapping(
 
 
 def _named(statements: Statements, kind: str, column: str, name: str, value: Any) -> None:
-    id_ = _resolve(statements, 0, column, name, (kind,))
+    id_ = _resolve(statements, np.zeros(1, dtype=np.intp), column, name, (kind,))
     if id_ is not None:
         put = statements.put_finding if kind == "finding" else statements.put_context
         _apply(statements, column, [value], values.reading, partial(put, id_))
 
 
-def _case_id(cell: Hashable) -> str:
-    return "" if values.is_unknown(cell) else str(cell).strip()
+def _case_ids(cells: Cells) -> list[str]:
+    if isinstance(cells, pa.Array):
+        cells = cells.to_pylist()
+    return ["" if values.is_unknown(cell) else str(cell).strip() for cell in cells]
 
 
 def _check_ids(statements: Statements, seen: set[str]) -> NDArray[np.bool_]:
@@ -150,33 +155,50 @@ def _read(statements: Statements, column: Column, content: Cells) -> None:
         put = statements.put_finding if column.kind == "finding" else statements.put_context
         _apply(statements, column.name, content, values.reading, partial(put, column.id))
     elif column.kind in ("present", "absent", "context"):
-        for row, cell in enumerate(content):
-            if not values.is_unknown(cell):
-                for name in str(cell).split(";"):
-                    if name.strip():
-                        _state(statements, row, column.kind, name.strip())
+        for name, rows in _listed(content):
+            _state(statements, rows, column.kind, name)
 
 
-def _state(statements: Statements, row: int, column: str, name: str) -> None:
-    """One id of a list column."""
+def _listed(content: Cells) -> list[tuple[str, NDArray[np.intp]]]:
+    """Every id of a list column, as it first appears, with the rows that name it (once a row is enough)."""
+    distinct, code = _distinct(content)
+    named: dict[str, list[int]] = {}
+    for position, cell in enumerate(distinct):
+        if not values.is_unknown(cell):
+            for name in str(cell).split(";"):
+                if name.strip():
+                    named.setdefault(name.strip(), []).append(position)
+    found = []
+    for name, positions in named.items():
+        hit = np.zeros(len(distinct), dtype=np.bool_)
+        hit[positions] = True
+        found.append((name, np.flatnonzero(hit[code])))
+    return found
+
+
+def _state(statements: Statements, rows: NDArray[np.intp], column: str, name: str) -> None:
+    """One id of a list column in some rows."""
     kinds = ("context",) if column == "context" else ("finding", "context")
-    id_ = _resolve(statements, row, column, name, kinds)
+    id_ = _resolve(statements, rows, column, name, kinds)
     if id_ is None:
         return
-    value = 0.0 if column == "absent" else 1.0
+    said = np.full(len(rows), 0.0 if column == "absent" else 1.0)
     if id_ in statements.kb.findings:
-        statements.put_finding(id_, [row], [value], column)
+        statements.put_finding(id_, rows, said, column)
     else:
-        statements.put_context(id_, [row], [value], column)
+        statements.put_context(id_, rows, said, column)
 
 
-def _resolve(statements: Statements, row: int, column: str, name: str, kinds: tuple[str, ...]) -> str | None:
+def _resolve(
+    statements: Statements, rows: NDArray[np.intp], column: str, name: str, kinds: tuple[str, ...]
+) -> str | None:
     kind, id_ = statements.kb.names.get(str(name), ("", ""))
     if kind in kinds:
         return id_
     known = [n for n, (k, _) in statements.kb.names.items() if k in kinds]
     hint = f"; {name} is a {kind}" if kind else nearest(str(name), known)
-    statements.reject(row, column, name, "unknown_id", f"unknown {kinds[0]} {name!r}{hint}")
+    for row in rows.tolist():
+        statements.reject(row, column, name, "unknown_id", f"unknown {kinds[0]} {name!r}{hint}")
     return None
 
 
@@ -191,28 +213,32 @@ def _apply(
     column: str,
     content: Cells,
     convert: Callable[[Hashable], Any],
-    put: Callable[[Sequence[int], Sequence[Any], str], None],
+    put: Callable[[NDArray[np.intp], NDArray[Any], str], None],
 ) -> None:
     """Convert every distinct cell once, report the bad ones, and put the values that say something."""
-    try:
-        distinct = set(content)
-    except TypeError:
-        # Lists and the like inside a frame: they are no values, but they can be shown.
-        content = [cell if isinstance(cell, Hashable) else str(cell) for cell in content]
-        distinct = set(content)
-    known: dict[Hashable, Any] = {}
-    bad: dict[Hashable, BadCell] = {}
-    for cell in distinct:
+    distinct, code = _distinct(content)
+    known = np.empty(len(distinct), dtype=np.object_)
+    said = np.zeros(len(distinct), dtype=np.bool_)
+    for position, cell in enumerate(distinct):
         try:
-            known[cell] = convert(cell)
+            value = convert(cell)
         except BadCell as error:
-            known[cell] = None
-            bad[cell] = error
-    if bad:
-        for row, cell in enumerate(content):
-            if cell in bad:
-                statements.reject(row, column, cell, bad[cell].error, str(bad[cell]))
-    said = [(row, value) for row, value in enumerate(map(known.__getitem__, content)) if value is not None and value == value]
-    if said:
-        rows, values_said = zip(*said, strict=True)
-        put(rows, values_said, column)
+            for row in np.flatnonzero(code == position).tolist():
+                statements.reject(row, column, cell, error.error, str(error))
+            continue
+        if value is not None and value == value:
+            known[position], said[position] = value, True
+    rows = np.flatnonzero(said[code])
+    if len(rows):
+        put(rows, np.array(known[code[rows]].tolist()), column)
+
+
+def _distinct(content: Cells) -> tuple[list[Hashable], NDArray[np.intp]]:
+    """The distinct cells in the order of their first appearance, and which of them every row holds."""
+    if isinstance(content, pa.Array):
+        coded = pc.dictionary_encode(content, null_encoding="encode")
+        return coded.dictionary.to_pylist(), np.asarray(coded.indices, dtype=np.intp)
+    position: dict[Hashable, int] = {}
+    # Lists and the like inside a frame are no values, but they can be shown.
+    code = [position.setdefault(c if isinstance(c, Hashable) else str(c), len(position)) for c in content]
+    return list(position), np.array(code, dtype=np.intp)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.cases.rejects import Reject
-from ddx.inference.network import Floats
+from ddx.inference.network import Floats, Ints
 from ddx.knowledge import KnowledgeBase
 from ddx.network import Evidence
 
@@ -44,73 +44,70 @@ class Statements:
         self.rejected[row] = True
         self.rejects.append(Reject(self.lines[row], self.case_ids[row], column, str(value), error, message))
 
-    def put_finding(self, finding: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
+    def put_finding(self, finding: str, rows: Ints, values: Floats, column: str) -> None:
         """Values 1, 0 or in between for some rows; a second, different statement takes both away."""
         self._put(self.finding, self._finding_column[finding], rows, finding, values, column)
 
-    def put_context(self, context: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
+    def put_context(self, context: str, rows: Ints, values: Floats, column: str) -> None:
         """Values 1 or 0 of a risk factor."""
         if context in self._context_column:
-            for row, value in zip(rows, values, strict=True):
-                if 0.0 < value < 1.0:
-                    self.reject(row, column, value, "out_of_range", f"got {value:g}, {context} is context: expected 1 or 0")
-            sure = [(r, v) for r, v in zip(rows, values, strict=True) if not 0.0 < v < 1.0]
-            rows, values = [r for r, _ in sure], [v for _, v in sure]
-            self._put(self.context, self._context_column[context], rows, context, values, column)
+            unsure = (values > 0.0) & (values < 1.0)
+            for row, value in zip(rows[unsure].tolist(), values[unsure].tolist(), strict=True):
+                self.reject(row, column, value, "out_of_range", f"got {value:g}, {context} is context: expected 1 or 0")
+            self._put(self.context, self._context_column[context], rows[~unsure], context, values[~unsure], column)
             return
-        for row, value in zip(rows, values, strict=True):
+        for row, value in zip(rows.tolist(), values.tolist(), strict=True):
             if context in self._sex_column and value == 1.0:
-                self.put_sex([row], [context], column)
+                self.put_sex(np.array([row]), np.array([context]), column)
             else:
                 self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
 
-    def put_age(self, rows: Sequence[int], values: Sequence[float], column: str) -> None:  # noqa: ARG002
+    def put_age(self, rows: Ints, values: Floats, column: str) -> None:  # noqa: ARG002
         """Ages in years."""
-        self.age[np.asarray(rows, dtype=np.intp)] = values
+        self.age[rows] = values
 
-    def put_sex(self, rows: Sequence[int], values: Sequence[str], column: str) -> None:
+    def put_sex(self, rows: Ints, values: NDArray[np.str_], column: str) -> None:
         """Ids of the sexes."""
-        for row, value in zip(rows, values, strict=True):
-            index = self._sex_column[value]
-            if ("sex", row) in self._void:
-                continue
-            if self.sex[row] >= 0 and self.sex[row] != index:
-                self.reject(row, column, value, "contradiction", "two different sexes; keep one")
+        for sex, index in self._sex_column.items():
+            own = rows[values == sex]
+            if self._void:
+                own = own[[("sex", row) not in self._void for row in own.tolist()]]
+            clash = own[(self.sex[own] >= 0) & (self.sex[own] != index)]
+            self.sex[own] = index
+            for row in clash.tolist():
+                self.reject(row, column, sex, "contradiction", "two different sexes; keep one")
                 self.sex[row] = -1
                 self._void.add(("sex", row))
-            else:
-                self.sex[row] = index
 
-    def put_measurement(self, measurement: str, rows: Sequence[int], values: Sequence[float], column: str) -> None:
+    def put_measurement(self, measurement: str, rows: Ints, values: Floats, column: str) -> None:
         """Turn measurements into findings; call it when age and sex are known."""
         definition = self.kb.measurements[measurement]
-        x = np.asarray(values, dtype=np.float64)
-        sex = self.sex[np.asarray(rows, dtype=np.intp)]
+        sex = self.sex[rows]
         for finding in dict.fromkeys(rule.finding for rule in definition.thresholds):
-            answers = np.full((len(self.kb.sexes), len(x)), np.nan)
+            answers = np.full((len(self.kb.sexes), len(values)), np.nan)
             for of, index in self._sex_column.items():
                 rules = [r for r in definition.thresholds if r.finding == finding and r.sex in ("", of)]
                 if rules:
-                    hits = [x < r.below if r.below is not None else x >= float(r.at_least or 0.0) for r in rules]
+                    hits = [values < r.below if r.below is not None else values >= float(r.at_least or 0.0) for r in rules]
                     answers[index] = np.any(hits, axis=0)
             # Unknown sex: an answer only where the limits of both sexes agree.
             agreed = np.where((answers == answers[0]).all(axis=0), answers[0], np.nan)
             answer = np.where(sex < 0, agreed, np.take_along_axis(answers, np.maximum(sex, 0)[None], axis=0)[0])
-            sure = np.flatnonzero(~np.isnan(answer))
-            self.put_finding(finding, [rows[int(i)] for i in sure], answer[sure].tolist(), column)
+            sure = ~np.isnan(answer)
+            self.put_finding(finding, rows[sure], answer[sure], column)
 
-    def _put(self, table: Floats, index: int, rows: Sequence[int], name: str, values: Sequence[float], column: str) -> None:
-        usable = [(name, row) not in self._void for row in rows]
-        at = np.asarray(rows, dtype=np.intp)[usable]
-        new = np.asarray(values, dtype=np.float64)[usable]
-        old = table[at, index]
-        clash = ~np.isnan(old) & ~np.isnan(new) & (old != new)
+    def _put(self, table: Floats, index: int, rows: Ints, name: str, values: Floats, column: str) -> None:
+        if self._void:
+            usable = [(name, row) not in self._void for row in rows.tolist()]
+            rows, values = rows[usable], values[usable]
+        old = table[rows, index]
+        clash = ~np.isnan(old) & (old != values)
         for i in np.flatnonzero(clash):
-            kinds = sorted((float(old[i]), float(new[i])))
+            kinds = sorted((float(old[i]), float(values[i])))
             what = "both present and absent" if kinds == [0.0, 1.0] else f"both {kinds[0]:g} and {kinds[1]:g}"
-            self.reject(int(at[i]), column, name, "contradiction", f"{name} is {what}; keep one statement")
-            self._void.add((name, int(at[i])))
-        table[at, index] = np.where(clash, np.nan, np.where(np.isnan(new), old, new))
+            self.reject(int(rows[i]), column, name, "contradiction", f"{name} is {what}; keep one statement")
+            self._void.add((name, int(rows[i])))
+        table[rows, index] = np.where(clash, np.nan, values)
 
     def evidence(self) -> Evidence:
         """Evidence of all N cases, contradictions taken out and reported."""
