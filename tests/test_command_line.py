@@ -37,13 +37,13 @@ d,40,f,1
 e,40,m,1,0,,caf\u00e9
 """
 REJECTS = f"""\
-line,case_id,column,value,error,message
-4,b,tremor,maybe,not_a_value,"got 'maybe', expected {READING}"
-5,c,age,200,implausible_age,"got 200, expected an age from 0 to 120 years"
-5,c,fatigue,2,out_of_range,"got 2, expected a number from 0 to 1"
-7,a,case_id,a,duplicate_case_id,case_id 'a' stands in an earlier row; give every case its own
-8,,case_id,,empty_case_id,case_id is empty; give every case an id
-9,,,"d,40,f,1",ragged_row,"got 4 cells, the header has 7"
+line,case_id,column,value,error,message,original
+4,b,tremor,maybe,not_a_value,"got 'maybe', expected {READING}","b,,m,maybe,yes,,"
+5,c,age,200,implausible_age,"got 200, expected an age from 0 to 120 years","c,200,f,1,2,,"
+5,c,fatigue,2,out_of_range,"got 2, expected a number from 0 to 1","c,200,f,1,2,,"
+7,a,case_id,a,duplicate_case_id,case_id 'a' stands in an earlier row; give every case its own,"a,40,f,1,,,"
+8,,case_id,,empty_case_id,case_id is empty; give every case an id,",40,f,1,,,"
+9,,,"d,40,f,1",ragged_row,"got 4 cells, the header has 7","d,40,f,1"
 """
 CLEAN = "case_id,tremor\na,1\nb,0\n"
 
@@ -153,6 +153,7 @@ def test_the_metadata_add_up(wide, tiny):
         "rejected": 5,
         "cells_dropped": 0,
         "lenient": False,
+        "resumed": 0,
         "versions": {
             "ddx": ddx.__version__,
             "python": platform.python_version(),
@@ -169,7 +170,7 @@ def test_lenient_scoring_drops_cells_and_columns_and_reports_them(tmp_path, tiny
     assert text(done.stderr) == "4 cases scored, 3 rejected, 4 cells dropped -> out.csv\n"
     assert files(tmp_path) == {"cases.csv", "out.csv", "out.csv.meta.json", "bad.csv"}
     header, *rest = REJECTS.splitlines()
-    unknown = "1,,notes,,unknown_column,unknown column 'notes'; nearest: note; read over"
+    unknown = "1,,notes,,unknown_column,unknown column 'notes'; nearest: note; read over,"
     assert (tmp_path / "bad.csv").read_text(encoding="utf-8").splitlines() == [header, unknown, *rest]
     rows = table((tmp_path / "out.csv").read_text(encoding="utf-8"))
     assert [row["case_id"] for row in rows] == ["a", "b", "c", "e"]
@@ -244,7 +245,7 @@ def test_many_blocks_come_out_in_order_and_the_table_is_cut(tmp_path, tiny_folde
     assert [row["case_id"] for row in rows] == [f"c{i}" for i in range(n) if i != 3999]
     rejects = (tmp_path / "out.rejects.csv").read_text(encoding="utf-8").splitlines()
     assert rejects[1:] == [
-        "4001,c7,case_id,c7,duplicate_case_id,case_id 'c7' stands in an earlier row; give every case its own"
+        "4001,c7,case_id,c7,duplicate_case_id,case_id 'c7' stands in an earlier row; give every case its own,\"c7,1,20\""
     ]
     shown = text(done.stdout).splitlines()
     assert (len(shown), shown[-1]) == (SHOWN_CASES + 2, f"and {n - 1 - SHOWN_CASES} more cases in out.csv")
@@ -259,10 +260,10 @@ REFUSED = {
     "source_is_a_directory": (None, ["score", ".", "-o", "out.csv"], ".: cannot be read: Is a directory"),
     "empty": (b"", ["score", "cases.csv", "-o", "out.csv"], "cases.csv: is empty; expected a header and one case a row"),
     "header_only": (b"case_id,tremor\n\n", ["score", "cases.csv", "-o", "out.csv"], "cases.csv: has a header but no cases"),
-    "not_utf8": (
-        b"case_id,tremor\na,1\ncaf\xe9,1\n",
+    "header_not_utf8": (
+        b"case_id,trem\xe9r\na,1\n",
         ["score", "cases.csv", "-o", "out.csv"],
-        f"cases.csv:3: byte 0xe9 is not utf-8; {UTF8}",
+        f"cases.csv:1: byte 0xe9 is not utf-8; {UTF8}",
     ),
     "utf16": (
         CLEAN.encode("utf-16"),
@@ -279,8 +280,8 @@ REFUSED = {
         ["score", "cases.csv", "-o", "out.csv"],
         "unknown column 'tremr'; nearest: tremor; correct it, take it out, or use --lenient to read over it",
     ),
-    "quote_that_never_ends": (
-        b'case_id,tremor,note\na,1,x\nb,1,"y\nc,1,z\nd,1,z\n',
+    "quote_of_the_header_that_never_ends": (
+        b'case_id,tremor,"note\na,1,x\nb,1,y\n',
         ["score", "cases.csv", "-o", "out.csv"],
         re.compile(r"^ddx: cases\.csv:\d: not valid CSV: "),
     ),
@@ -313,7 +314,7 @@ REFUSED = {
     "unknown_format": (
         CLEAN.encode(),
         ["score", "cases.csv", "-o", "out.xlsx"],
-        "out.xlsx: unknown output format '.xlsx'; write to a .csv file",
+        "out.xlsx: unknown output format '.xlsx'; write to a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)",
     ),
     "unknown_setting": (
         CLEAN.encode(),
@@ -391,12 +392,28 @@ def test_metadata_that_cannot_be_written_leave_nothing_behind(tmp_path, tiny_fol
 
 
 def test_an_old_answer_survives_a_run_that_fails(tmp_path, tiny_folder):
-    (tmp_path / "cases.csv").write_bytes(b"case_id,tremor\n" + b"".join(b"c%d,1\n" % i for i in range(3000)) + b"caf\xe9,1\n")
+    (tmp_path / "cases.csv").write_bytes(b"case_id,tremor\n\n\n")
     (tmp_path / "out.csv").write_text("old")
     done = run("score", "cases.csv", "-o", "out.csv", "--kb", tiny_folder, cwd=tmp_path)
-    assert (done.returncode, text(done.stderr)) == (2, f"ddx: cases.csv:3002: byte 0xe9 is not utf-8; {UTF8}\n")
+    assert (done.returncode, text(done.stderr)) == (2, "ddx: cases.csv: has a header but no cases\n")
     assert (tmp_path / "out.csv").read_text() == "old"
     assert files(tmp_path) == {"cases.csv", "out.csv"}
+
+
+def test_lines_that_are_no_rows_are_rejected_and_the_others_scored(tmp_path, tiny_folder):
+    rows = [b"a,1,x", b"caf\xe9,1,x", b'b,1,"y', b"c,0,z", b'd,"1"2,z', b'e,1,"two', b'lines"', b"f\0,1,", b""]
+    (tmp_path / "cases.csv").write_bytes(b"case_id,tremor,note\n" + b"\n".join(rows))
+    done = run("score", "cases.csv", "-o", "out.csv", "--kb", tiny_folder, cwd=tmp_path)
+    assert (done.returncode, text(done.stderr)) == (1, "4 cases scored, 3 rejected -> out.csv\n")
+    scored = table((tmp_path / "out.csv").read_text(encoding="utf-8"))
+    assert [row["case_id"] for row in scored] == ["a", "c", "e", "f\0"]
+    with open(tmp_path / "out.rejects.csv", encoding="utf-8", newline="") as file:
+        rejects = [(r["line"], r["error"], r["message"], r["original"]) for r in csv.DictReader(file)]
+    assert rejects == [
+        ("3", "bad_encoding", f"byte 0xe9 is not utf-8; {UTF8}", "caf\ufffd,1,x"),
+        ("4", "bad_csv", "not valid CSV: ',' expected after '\"'", 'b,1,"y'),
+        ("6", "bad_csv", "not valid CSV: ',' expected after '\"'", 'd,"1"2,z'),
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

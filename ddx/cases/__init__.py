@@ -1,16 +1,19 @@
 """Cases in any form -> evidence, with a reject for everything that cannot be used."""
 
 from ddx.cases.columns import CASE_ID, Column, interpret
-from ddx.cases.encode import Encoded, encode, from_mapping, select, unknown_columns
+from ddx.cases.encode import Encoded, case_ids, encode, from_mapping, select, unknown_columns
+from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import REJECT_COLUMNS, CaseError, Reject
 
 __all__ = [
     "CASE_ID",
     "REJECT_COLUMNS",
     "CaseError",
+    "CaseIds",
     "Column",
     "Encoded",
     "Reject",
+    "case_ids",
     "encode",
     "from_mapping",
     "interpret",

@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ddx.cases import values
 from ddx.cases.columns import CASE_ID, SPECIAL, Column
+from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import Reject
 from ddx.cases.statements import Statements
 from ddx.cases.values import BadCell
@@ -41,7 +40,7 @@ def encode(
     lines: Sequence[int],
     *,
     lenient: bool = False,
-    seen: set[str] | None = None,
+    seen: CaseIds | None = None,
 ) -> Encoded:
     """Evidence of a table given by its columns.
 
@@ -53,10 +52,9 @@ def encode(
     lenient : drop an offending cell instead of its row
     seen : case_ids of earlier blocks of the same table, extended by those of this one
     """
-    by_kind = {c.kind: cell for c, cell in zip(columns, cells, strict=True)}
-    case_ids = _case_ids(by_kind[CASE_ID]) if CASE_ID in by_kind else [str(line) for line in lines]
-    statements = Statements(kb, lines, case_ids)
-    lost = _check_ids(statements, set() if seen is None else seen)
+    ids = case_ids([c.name for c in columns], cells, lines)
+    statements = Statements(kb, lines, ids)
+    lost = _check_ids(statements, seen or CaseIds())
     first = ("age", "sex")
     for column, content in sorted(zip(columns, cells, strict=True), key=lambda pair: pair[0].kind not in first):
         _read(statements, column, content)
@@ -67,7 +65,7 @@ def encode(
     evidence = statements.evidence()
     keep = ~(lost | statements.rejected) if not lenient else ~lost
     rows = np.flatnonzero(keep)
-    return Encoded(select(evidence, rows), rows, [case_ids[i] for i in rows], statements.rejects)
+    return Encoded(select(evidence, rows), rows, [ids[i] for i in rows], statements.rejects)
 
 
 def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject]:
@@ -124,26 +122,27 @@ def _named(statements: Statements, kind: str, column: str, name: str, value: Any
         _apply(statements, column, [value], values.reading, partial(put, id_))
 
 
-def _case_ids(cells: Cells) -> list[str]:
-    if isinstance(cells, pa.Array):
-        cells = cells.to_pylist()
-    return ["" if values.is_unknown(cell) else str(cell).strip() for cell in cells]
+def case_ids(names: Sequence[str], cells: Sequence[Cells], lines: Sequence[int]) -> list[str]:
+    """Ids of the rows of a table, "" where one is missing; without a column of ids their lines."""
+    for name, column in zip(names, cells, strict=True):
+        if name.strip() == CASE_ID:
+            values_ = column.to_pylist() if hasattr(column, "to_pylist") else column
+            return ["" if values.is_unknown(cell) else str(cell).strip() for cell in values_]
+    return [str(line) for line in lines]
 
 
-def _check_ids(statements: Statements, seen: set[str]) -> NDArray[np.bool_]:
+def _check_ids(statements: Statements, seen: CaseIds) -> NDArray[np.bool_]:
     """Rows whose case_id is missing or was there before: they cannot be scored under their name."""
-    lost = np.zeros(len(statements.case_ids), dtype=np.bool_)
-    for row, case_id in enumerate(statements.case_ids):
+    repeated = seen.repeated(statements.case_ids)
+    empty = np.array([not case_id for case_id in statements.case_ids], dtype=np.bool_)
+    for row in np.flatnonzero(empty | repeated).tolist():
+        case_id = statements.case_ids[row]
         if not case_id:
             statements.reject(row, CASE_ID, "", "empty_case_id", "case_id is empty; give every case an id")
-        elif case_id in seen:
+        else:
             message = f"case_id {case_id!r} stands in an earlier row; give every case its own"
             statements.reject(row, CASE_ID, case_id, "duplicate_case_id", message)
-        else:
-            seen.add(case_id)
-            continue
-        lost[row] = True
-    return lost
+    return empty | repeated
 
 
 def _read(statements: Statements, column: Column, content: Cells) -> None:
@@ -189,9 +188,7 @@ def _state(statements: Statements, rows: NDArray[np.intp], column: str, name: st
         statements.put_context(id_, rows, said, column)
 
 
-def _resolve(
-    statements: Statements, rows: NDArray[np.intp], column: str, name: str, kinds: tuple[str, ...]
-) -> str | None:
+def _resolve(statements: Statements, rows: NDArray[np.intp], column: str, name: str, kinds: tuple[str, ...]) -> str | None:
     kind, id_ = statements.kb.names.get(str(name), ("", ""))
     if kind in kinds:
         return id_
@@ -235,8 +232,8 @@ def _apply(
 
 def _distinct(content: Cells) -> tuple[list[Hashable], NDArray[np.intp]]:
     """The distinct cells in the order of their first appearance, and which of them every row holds."""
-    if isinstance(content, pa.Array):
-        coded = pc.dictionary_encode(content, null_encoding="encode")
+    if hasattr(content, "dictionary_encode"):  # Arrow, without loading it for those who have none
+        coded = content.dictionary_encode(null_encoding="encode")
         return coded.dictionary.to_pylist(), np.asarray(coded.indices, dtype=np.intp)
     position: dict[Hashable, int] = {}
     # Lists and the like inside a frame are no values, but they can be shown.

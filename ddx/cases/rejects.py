@@ -10,7 +10,10 @@ from ddx.errors import DdxError
 
 @dataclass(frozen=True)
 class Reject:
-    """``line`` counts the lines of a file, header = 1, or the rows of a frame from 0; -1 for a case that stands alone."""
+    """``line`` counts the lines of a file, header = 1, or the rows of a frame from 0; -1 for a case that stands alone.
+
+    ``original`` : the row as the source has it, where it comes from a file
+    """
 
     line: int
     case_id: str
@@ -18,6 +21,7 @@ class Reject:
     value: str
     error: str
     message: str
+    original: str = ""
 
     def cells(self) -> tuple[object, ...]:
         """The cells of a row of the reject table."""

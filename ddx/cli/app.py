@@ -53,8 +53,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def score(
-    cases: Annotated[str, typer.Argument(help="CSV file of cases, wide or in list form; - is standard input.")],
-    output: Annotated[str, typer.Option("-o", "--output", help="CSV file of posteriors; - is standard output.")] = "-",
+    cases: Annotated[str, typer.Argument(help="Cases: .csv, .jsonl or .parquet (.gz and .zst for text); - is standard input.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="Posteriors, in the same formats; - is standard output.")] = "-",
     kb: Kb = "limb",
     setting: Setting = None,
     rejects: Annotated[
@@ -64,7 +64,16 @@ def score(
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Drop an offending cell instead of its row, and report it.")
     ] = False,
-    encoding: Annotated[str, typer.Option(help="Character encoding of the cases.")] = "utf-8",
+    long: Annotated[bool, typer.Option("--long", help="A row for every case and cause.")] = False,
+    top: Annotated[int, typer.Option(min=0, help="Columns for so many leading causes.")] = 0,
+    intervals: Annotated[int, typer.Option(min=0, help="Parameter draws for low and high; 0 leaves them out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed or failed run stopped.")] = False,
+    input_format: Annotated[
+        str | None, typer.Option("--input-format", help="csv, jsonl or parquet, where the name does not say it.")
+    ] = None,
+    output_format: Annotated[str | None, typer.Option("--output-format", help="The same for the output.")] = None,
+    encoding: Annotated[str, typer.Option(help="Character encoding of a CSV file of cases.")] = "utf-8",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table of leading causes.")] = False,
 ) -> None:
     """Score a file of cases: the posterior of every cause for every case.
@@ -75,14 +84,33 @@ def score(
     from ddx.cli.show import leading_causes, progress_bar
     from ddx.diagnosis import load
 
+    for option, value in (("--input-format", input_format), ("--output-format", output_format)):
+        if value not in (None, "csv", "jsonl", "parquet"):
+            raise UsageError(f"{option}: got {value!r}, expected csv, jsonl or parquet")
     model = load(kb, setting)
     with progress_bar() as progress:
-        report = score_file(cases, output, model, rejects=rejects, lenient=lenient, encoding=encoding, progress=progress)
-    if output != STREAM and not quiet:
-        leading_causes(output, report.scored)
+        report = score_file(
+            cases,
+            output,
+            model,
+            rejects=rejects,
+            lenient=lenient,
+            encoding=encoding,
+            input_format=input_format,
+            output_format=output_format,
+            top=top,
+            long=long,
+            intervals=intervals,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+        )
+    if output != STREAM and not quiet and not long and output_format in (None, "csv") and output.endswith(".csv"):
+        leading_causes(output, model.network.causes, report.scored)
     dropped = f", {report.cells_dropped} cells dropped" if report.cells_dropped else ""
+    resumed = f", {report.resumed} of them by the run before" if report.resumed else ""
     target = "standard output" if output == STREAM else output
-    print(f"{report.scored} cases scored, {report.rejected} rejected{dropped} -> {target}", file=sys.stderr)
+    print(f"{report.scored} cases scored, {report.rejected} rejected{dropped}{resumed} -> {target}", file=sys.stderr)
     if report.rejected:
         raise typer.Exit(1)
 

@@ -7,13 +7,14 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from ddx.diagnosis import LOG_EVIDENCE, NONE
+from ddx.diagnosis import NONE
 
 if TYPE_CHECKING:
     from ddx.batch import Progress
@@ -36,14 +37,21 @@ def progress_bar() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("score", total=None)
-        yield lambda read, size: bar.update(task, completed=read, total=size)
+    rate = TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} rows/s")
+    columns = (BarColumn(), DownloadColumn(), rate, TimeRemainingColumn())
+    started = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("score", total=None, rows=0, speed=0.0)
+
+        def show(read: int, size: int | None, rows: int) -> None:
+            bar.update(task, completed=read, total=size, rows=rows, speed=rows / max(time.monotonic() - started, 1e-9))
+
+        yield show
 
 
-def leading_causes(path: str, scored: int) -> None:
+def leading_causes(path: str, causes: Sequence[str], scored: int) -> None:
     """The two leading causes of the first cases of a file of posteriors."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("case", "leading cause", "", "second", ""):
@@ -53,9 +61,9 @@ def leading_causes(path: str, scored: int) -> None:
         rows = csv.reader(file)
         header = next(rows)
         for row in itertools.islice(rows, SHOWN_CASES):
-            values = dict(zip(header[1:], map(float, row[1:]), strict=True))
-            none = values.pop(NONE)
-            values.pop(LOG_EVIDENCE)
+            cells = dict(zip(header, row, strict=True))
+            none = float(cells[NONE])
+            values = {cause: float(cells[cause]) for cause in causes}
             first = sorted(values, key=values.__getitem__, reverse=True)[:2]
             table.add_row(row[0], *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
     out = console()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ddx.batch import STREAM, TextWriter, check_target
+from ddx.batch import STREAM, Target, check_target
 from ddx.cli.show import console
 from ddx.errors import UsageError
 
@@ -52,12 +52,15 @@ def fractions(given: Sequence[str]) -> float | dict[str, float]:
 
 def write_cases(cases: pd.DataFrame, target: str) -> None:
     """A CSV file of cases that appears under its name when it is complete."""
-    check_target(STREAM, target)
-    with TextWriter(target) as writer:
-        writer.row(list(cases.columns))
-        for row in cases.itertuples(index=False):
-            writer.row(row)
-        writer.commit()
+    check_target(STREAM, target, only_csv=True)
+    text = cases.to_csv(index=False, lineterminator="\n")
+    file = Target(target, kind="csv").open()
+    try:
+        file.write(text.encode())
+        file.commit()
+    except BaseException:
+        file.close(keep=False)
+        raise
 
 
 def evaluation_tables(found: Evaluation, model: Model) -> None:

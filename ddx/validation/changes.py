@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddx.batch import CaseReader, check_encoding
+from ddx.batch import Source, check_encoding
 from ddx.cases import CASE_ID, Reject, encode, interpret
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
@@ -87,7 +87,7 @@ def posterior_changes(
 
 
 def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFrame, list[int], list[Reject]]:
-    """Cells of a CSV file of cases as text, the line of every row, and rejects for rows of another width.
+    """Cells of a file of cases, the line of every row, and rejects for rows of another width.
 
     Raises
     ------
@@ -96,14 +96,16 @@ def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFram
     """
     check_encoding(encoding)
     lines: list[int] = []
-    rows: list[list[str]] = []
+    frames: list[pd.DataFrame] = []
     rejects: list[Reject] = []
-    with CaseReader(str(source), encoding, None) as reader:
-        for numbers, block, ragged in reader.blocks():
-            lines += numbers
-            rows += block
-            rejects += ragged
-        return pd.DataFrame(rows, columns=[name.strip() for name in reader.header], dtype=object), lines, rejects
+    with Source(str(source), encoding) as reader:
+        for chunk in reader.chunks():
+            lines += chunk.lines.tolist()
+            rejects += chunk.refused
+            cells = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in chunk.cells]
+            columns = {name.strip(): cell for name, cell in zip(chunk.names, cells, strict=True)}
+            frames.append(pd.DataFrame(columns, dtype=object))
+    return pd.concat(frames, ignore_index=True), lines, rejects
 
 
 def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.DataFrame, list[Reject]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddx.batch import STREAM, CaseReader, check_encoding
-from ddx.cases import CASE_ID, Reject, encode, interpret
+from ddx.batch import STREAM, Source, check_encoding
+from ddx.cases import CASE_ID, CaseIds, Reject, encode, interpret
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
 from ddx.validation.reports import Report, report
@@ -62,18 +62,20 @@ def evaluate_file(
     scores: list[pd.DataFrame] = []
     truths: list[str] = []
     rows = 0
-    seen: set[str] = set()
-    with CaseReader(source, encoding, None) as reader:
-        header = [name.strip() for name in reader.header]
-        at = _column(source, header, truth)
-        columns = interpret([*header[:at], *header[at + 1 :]], kb)
-        for lines, block, ragged in reader.blocks():
-            rows += len(block) + len(ragged)
-            rejects += ragged
-            if not block:
+    seen = CaseIds()
+    with Source(source, encoding) as reader:
+        for chunk in reader.chunks():
+            lines = chunk.lines.tolist()
+            rows += len(lines) + len(chunk.refused)
+            rejects += chunk.refused
+            names = [name.strip() for name in chunk.names]
+            at = _column(source, names, truth)
+            columns = interpret([*names[:at], *names[at + 1 :]], kb)
+            if not lines:
                 continue
-            cells = list(zip(*block, strict=True))
-            answers = cells.pop(at)
+            cells = list(chunk.cells)
+            column = cells.pop(at)
+            answers = ["" if a is None else str(a) for a in (column.to_pylist() if hasattr(column, "to_pylist") else column)]
             encoded = encode(kb, columns, cells, lines, seen=seen)
             posterior, failed = model.posterior(encoded, lines)
             frame = model.frame(posterior, pd.Index(encoded.case_ids, name=CASE_ID))

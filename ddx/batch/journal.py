@@ -1,0 +1,103 @@
+"""How far a run has come: what a killed run is taken up from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ddx.batch.sources import STREAM
+from ddx.batch.targets import part_of, sync_folder
+from ddx.errors import UsageError
+
+
+class Journal:
+    """How far a run has come, beside the target; only for files, as standard input and output cannot be taken up again."""
+
+    def __init__(self, source: str, target: str, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.path = part_of(target).with_suffix(".journal") if STREAM not in (source, target) else None
+        self.target = target
+
+    def read(self) -> dict[str, Any] | None:
+        """Where the earlier run was; None when it had not come to a checkpoint.
+
+        Raises
+        ------
+        UsageError
+            There is nothing to resume, or the earlier run was another one.
+        """
+        if self.path is None:
+            raise UsageError("--resume needs files for input and output; standard input cannot be read a second time")
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if part_of(self.target).exists():
+                return None
+            raise UsageError(f"{self.target}: there is no unfinished run to resume; leave --resume out") from None
+        except ValueError:
+            return None
+        differs = [name for name in self.settings if content["settings"].get(name) != self.settings[name]]
+        if differs:
+            raise UsageError(f"{self.target}: the unfinished run had another {differs[0]}; start again without --resume")
+        point: dict[str, Any] = content["point"]
+        return point
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """One run a target."""
+        if self.path is None:
+            yield
+            return
+        lock = self.path.with_suffix(".lock")
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
+        try:
+            if not _lock(handle):
+                raise UsageError(f"{self.target}: another run is writing it; wait for it, or name another output")
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+    def write(self, point: dict[str, Any]) -> None:
+        """Replace the journal in one step."""
+        assert self.path is not None
+        new = self.path.with_suffix(".new")
+        try:
+            with open(new, "w", encoding="utf-8") as file:
+                json.dump({"settings": self.settings, "point": point}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
+
+    def exists(self) -> bool:
+        """Whether there is something to resume from."""
+        return self.path is not None and self.path.exists()
+
+    def remove(self) -> None:
+        """The run is complete."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

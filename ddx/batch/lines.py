@@ -1,0 +1,277 @@
+"""Bytes of a CSV source -> rows of cells with their lines. Nothing is lost: what is no row becomes a reject with its text.
+
+Blocks of whole lines without quotes are parsed by Arrow. Where there are quotes (a quoted cell may hold line feeds) or bytes
+that Arrow might read differently, the csv module of Python finds the rows; the line it fails on is a reject, and reading goes
+on behind it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+from numpy.typing import NDArray
+
+from ddx.cases import Reject
+from ddx.errors import UsageError
+
+ROWS = 8192  # most rows of a chunk: evidence of that many cases fits into some ten megabytes
+BLOCK_BYTES = 1 << 22
+# No case is as long as this; a quote that never closes must not swallow the rest of the file.
+MAX_ROW = 1 << 24
+_SHOWN = 1000  # characters of such a line that its reject keeps
+
+
+class Readable(Protocol):
+    """A binary stream."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some rows of a source: a column of cells for every name, and the line that every row begins on.
+
+    ``refused`` : what was no row of this table, one reject a row
+    ``text`` : position of a row in the chunk -> the row as the source has it
+    """
+
+    names: tuple[str, ...]
+    cells: list[Any]
+    lines: NDArray[np.int64]
+    text: Callable[[int], str]
+    refused: list[Reject] = field(default_factory=list)
+
+
+class CsvRows:
+    """Header and rows of CSV bytes."""
+
+    def __init__(self, stream: Readable, name: str, encoding: str) -> None:
+        self.stream, self.name, self.encoding = stream, name, encoding
+        self.utf8 = codecs.lookup(encoding).name == "utf-8"
+        self.line = 1  # the next line
+        self._rest = b""
+        self._ended = False
+        csv.field_size_limit(MAX_ROW)
+        start = self._more()
+        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UsageError(f"{name}: is UTF-16, expected UTF-8; save it as UTF-8")
+        if start.startswith(codecs.BOM_UTF8):
+            start = start[3:]
+        self._rest = start
+        self.header = self._header()
+
+    def _header(self) -> list[str]:
+        lines: list[str] = []
+        first = self.line
+        while True:
+            raw = self._take_line()
+            if raw is None:
+                break
+            try:
+                lines.append(raw.decode(self.encoding))
+            except UnicodeDecodeError as error:
+                raise UsageError(f"{self.name}:{self.line - 1}: {undecodable(error, self.encoding)}") from None
+            try:
+                rows = list(csv.reader(lines, strict=True))
+            except csv.Error as error:
+                if "unexpected end of data" in str(error) and sum(map(len, lines)) < MAX_ROW:
+                    continue
+                raise UsageError(f"{self.name}:{first}: not valid CSV: {error}") from None
+            if rows and rows[0]:
+                return rows[0]
+            lines, first = [], self.line
+        if lines:
+            raise UsageError(f"{self.name}:{first}: not valid CSV: a quote of the header is never closed")
+        raise UsageError(f"{self.name}: is empty; expected a header and one case a row")
+
+    def _take_line(self) -> bytes | None:
+        while b"\n" not in self._rest and not self._ended and len(self._rest) < MAX_ROW:
+            self._rest = self._more()
+        raw, feed, rest = self._rest.partition(b"\n")
+        if not raw and not feed:
+            return None
+        self._rest = rest
+        self.line += 1
+        return raw + feed
+
+    def _more(self) -> bytes:
+        """The rest and another block."""
+        data = self.stream.read(BLOCK_BYTES)
+        self._ended = not data
+        return self._rest + data
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Rows of the width of the header; empty lines are no rows."""
+        names = tuple(self.header)
+        while True:
+            while b"\n" not in self._rest and not self._ended:
+                self._rest = self._more()
+                if len(self._rest) > MAX_ROW and b"\n" not in self._rest:
+                    yield self._too_long(names)
+            if not self._rest:
+                return
+            end = len(self._rest) if self._ended else self._rest.rindex(b"\n") + 1
+            block, self._rest = self._rest[:end], self._rest[end:]
+            yield from self._plain(names, block) if self._is_plain(block) else self._quoted(names, block)
+            if not self._ended:
+                self._rest = self._more()
+
+    def _too_long(self, names: tuple[str, ...]) -> Chunk:
+        """Pass over a line that is longer than any case."""
+        size, shown = len(self._rest), self._rest[:_SHOWN].decode("utf-8", "replace")
+        while not self._ended:
+            self._rest = self.stream.read(BLOCK_BYTES)
+            self._ended = not self._rest
+            raw, feed, rest = self._rest.partition(b"\n")
+            size += len(raw) + len(feed)
+            self._rest = rest
+            if feed:
+                break
+        message = f"the line has {size} bytes, more than a case can have; look for a missing line feed or quote"
+        reject = Reject(self.line, "", "", shown, "line_too_long", message, shown)
+        self.line += 1
+        return Chunk(names, [[] for _ in names], np.empty(0, dtype=np.int64), str, [reject])
+
+    def _is_plain(self, block: bytes) -> bool:
+        """Whether lines and commas are all there is, so that Arrow and the csv module agree."""
+        if b'"' in block or b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
+            return False
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def _plain(self, names: tuple[str, ...], block: bytes) -> Iterator[Chunk]:
+        starts = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
+        starts = np.r_[0, starts if block.endswith(b"\n") else np.r_[starts, len(block)]]
+        for first in range(0, len(starts) - 1, ROWS):
+            edges = starts[first : first + ROWS + 1]
+            yield self._parsed(names, block[edges[0] : edges[-1]], edges - edges[0])
+
+    def _parsed(self, names: tuple[str, ...], block: bytes, edges: NDArray[np.intp]) -> Chunk:
+        n, width = len(edges) - 1, len(names)
+        wrong: dict[int, int] = {}
+
+        def note(row: pc.InvalidRow) -> str:
+            wrong[row.number - 1] = row.actual_columns
+            return "skip"
+
+        keys = [str(i) for i in range(width)]
+        table = pc.read_csv(
+            pa.BufferReader(block),
+            read_options=pc.ReadOptions(use_threads=False, column_names=keys, block_size=len(block) + 1),
+            parse_options=pc.ParseOptions(quote_char=False, ignore_empty_lines=False, invalid_row_handler=note),
+            convert_options=pc.ConvertOptions(
+                column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False, check_utf8=False
+            ),
+        ).combine_chunks()
+        kept = np.ones(n, dtype=np.bool_)
+        kept[list(wrong)] = False
+        cells = [column.chunk(0) if column.num_chunks else pa.array([], pa.string()) for column in table.columns]
+        blank = _blank(block, edges)  # a row of empty cells to Arrow, and no row to us
+        if blank.any():
+            full = pa.array(~blank[kept])
+            cells = [cell.filter(full) for cell in cells]
+            kept &= ~blank
+        rows = np.flatnonzero(kept)
+
+        def text(row: int) -> str:
+            return block[edges[rows[row]] : edges[rows[row] + 1]].decode("utf-8").rstrip("\r\n")
+
+        refused = []
+        for row, actual in sorted(wrong.items()):
+            raw = block[edges[row] : edges[row + 1]].decode("utf-8").rstrip("\r\n")
+            if raw:
+                refused.append(ragged(self.line + row, raw, actual, width))
+        lines = self.line + rows
+        self.line += n
+        return Chunk(names, cells, lines.astype(np.int64), text, refused)
+
+    def _quoted(self, names: tuple[str, ...], block: bytes) -> Iterator[Chunk]:
+        """The same with quotes; a row that is open at the end of the block waits for the next one."""
+        raws = block.splitlines(keepends=True) if b"\r" not in block else _split(block)
+        at = 0
+        while at < len(raws):
+            rows: list[list[str]] = []
+            texts: list[str] = []
+            lines: list[int] = []
+            refused: list[Reject] = []
+            while at < len(raws) and len(rows) + len(refused) < ROWS:
+                used, row, problem = self._row(raws, at)
+                if used == 0:  # open at the end of the block
+                    break
+                text = b"".join(raws[at : at + used]).decode(self.encoding, "replace").rstrip("\r\n")
+                if problem is not None:
+                    error, message = problem
+                    refused.append(Reject(self.line, "", "", text[:_SHOWN], error, message, text[:_SHOWN]))
+                elif len(row) == len(names):
+                    rows.append(row)
+                    lines.append(self.line)
+                    texts.append(text)
+                elif row:
+                    refused.append(ragged(self.line, text, len(row), len(names)))
+                self.line += used
+                at += used
+            cells = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in names]
+            yield Chunk(names, cells, np.array(lines, dtype=np.int64), texts.__getitem__, refused)
+            if at < len(raws) and len(rows) + len(refused) < ROWS:
+                self._rest = b"".join(raws[at:]) + self._rest
+                return
+
+    def _row(self, raws: list[bytes], at: int) -> tuple[int, list[str], tuple[str, str] | None]:
+        """Lines that the row at ``at`` takes, its cells, and what is wrong with it; 0 lines: it goes on behind the block."""
+        size = 0
+        texts: list[str] = []
+        for used, raw in enumerate(raws[at:], 1):
+            try:
+                texts.append(raw.decode(self.encoding))
+            except UnicodeDecodeError as error:
+                return (used, [], ("bad_encoding", undecodable(error, self.encoding))) if used == 1 else (1, [], _OPEN)
+            size += len(raw)
+            if size > MAX_ROW:
+                return 1, [], _OPEN
+            if used > 1 and texts[-1].count('"') % 2 == 0:
+                continue  # the quoted cell is still open
+            try:
+                return used, next(csv.reader(texts, strict=True), []), None
+            except csv.Error as error:
+                if "unexpected end of data" not in str(error):
+                    return 1, [], ("bad_csv", f"not valid CSV: {error}")
+        return (1, [], _OPEN) if self._ended else (0, [], None)
+
+
+_OPEN = ("bad_csv", "not valid CSV: a quoted cell begins here and is never closed")
+
+
+def ragged(line: int, text: str, cells: int, width: int) -> Reject:
+    """A row that is not as wide as the header."""
+    return Reject(line, "", "", text, "ragged_row", f"got {cells} cells, the header has {width}", text)
+
+
+def undecodable(error: UnicodeDecodeError, encoding: str) -> str:
+    """What to do about a byte that is not in the encoding."""
+    byte = f"byte 0x{error.object[error.start]:02x}"
+    return f"{byte} is not {encoding}; save the file as UTF-8, or name its encoding, such as --encoding cp1252"
+
+
+def _blank(block: bytes, edges: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Lines that hold nothing but their end."""
+    blank = np.diff(edges) <= 2
+    for row in np.flatnonzero(blank).tolist():
+        blank[row] = not block[edges[row] : edges[row + 1]].strip(b"\r\n")
+    return blank
+
+
+def _split(block: bytes) -> list[bytes]:
+    """Lines that end with a line feed; ``splitlines`` would end them at a carriage return as well."""
+    parts = block.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])

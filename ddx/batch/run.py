@@ -1,0 +1,334 @@
+"""A file of cases in, a file of posteriors out: bounded memory, nothing lost, restartable, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddx.batch.journal import Journal
+from ddx.batch.lines import Chunk
+from ddx.batch.scoring import Form, Scored, Scorer
+from ddx.batch.sources import STREAM, Source, format_of, shown
+from ddx.batch.targets import Target, check_target, csv_row
+from ddx.cases import REJECT_COLUMNS, CaseIds, Reject, case_ids
+from ddx.diagnosis import Model
+from ddx.errors import UsageError
+
+# Seconds between two points that a killed run can be taken up from.
+CHECKPOINT = 2.0
+_AHEAD = 2  # chunks that are read before they are scored
+
+Progress = Callable[[int, int | None, int], None]
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What a run did. rows = scored + rejected. ``resumed`` : rows that an earlier run had done."""
+
+    knowledge_base: str
+    version: str
+    digest: str
+    setting: str
+    input: str
+    output: str
+    rows: int
+    scored: int
+    rejected: int
+    cells_dropped: int
+    lenient: bool
+    seconds: float
+    resumed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Counts:
+    """Rows and cells so far."""
+
+    rows: int = 0
+    scored: int = 0
+    rejected: int = 0
+    cells_dropped: int = 0
+
+    def add(self, done: Scored) -> None:
+        """Count a chunk."""
+        self.rows += done.rows
+        self.scored += done.scored
+        self.rejected += done.rows - done.scored
+        self.cells_dropped += done.cells_dropped
+
+
+def score_file(
+    source: str | Path,
+    target: str | Path,
+    model: Model,
+    *,
+    rejects: str | Path | None = None,
+    lenient: bool = False,
+    encoding: str = "utf-8",
+    input_format: str | None = None,
+    output_format: str | None = None,
+    top: int = 0,
+    long: bool = False,
+    intervals: int = 0,
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> ScoreReport:
+    """Score a file of cases.
+
+    Parameters
+    ----------
+    source : CSV (.csv, .csv.gz, .csv.zst), JSON Lines (.jsonl, .ndjson, compressed too) or Parquet file; wide, in list
+        form, or long (columns case_id, id, value: a row for every statement, those of a case together); "-" is standard input
+    target : file of the same formats with case_id, a column per cause, none_of_these and log_evidence; "-" is standard
+        output. Beside a file stands ``<target>.meta.json``. Files appear under their names only when they are complete
+    rejects : CSV file of what could not be used (line, case_id, column, value, error, message, original). Default:
+        ``<target stem>.rejects.csv`` beside the target, written when there is something to say
+    lenient : drop an offending cell (or an unknown column) instead of rejecting its row
+    encoding : of a CSV source
+    input_format, output_format : "csv", "jsonl" or "parquet", where the name does not say it
+    top : so many columns cause_1, posterior_1, ... of the leading causes
+    long : a row for every case and cause
+    intervals : parameter draws for columns CAUSE_low and CAUSE_high (5 % and 95 % quantiles); 0 leaves them out
+    seed : of the draws
+    resume : go on where a run with the same arguments was killed or failed; the result has the same bytes
+    progress : called with the bytes read so far, the size of the source (None when unknown) and the rows done
+
+    Raises
+    ------
+    UsageError
+        The source cannot be read as a table of cases, or the target cannot be written. No file appears then.
+    """
+    started = time.perf_counter()
+    source, target = str(source), str(target)
+    check_encoding(encoding)
+    check_target(source, target)
+    side = _rejects_path(target, rejects)
+    if side:
+        check_target(source, side, only_csv=True)
+        if side == target or (STREAM not in (side, target) and Path(side).resolve() == Path(target).resolve()):
+            raise UsageError(f"{shown(target, 'output')}: is the target of both posteriors and rejects; name two files")
+    scorer = Scorer(model, lenient=lenient, form=Form(top, long, intervals, seed))
+    settings = {
+        "source": str(Path(source).resolve()) if source != STREAM else STREAM,
+        "digest": model.knowledge.digest,
+        "setting": model.setting,
+        "lenient": lenient,
+        "encoding": encoding,
+        "form": asdict(scorer.form),
+        "formats": [input_format, output_format],
+        "ddx": _versions()["ddx"],
+    }
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(Source(source, encoding, input_format))
+        unused = scorer.check(reader.header) if reader.header is not None and not reader.long else []
+        journal = Journal(source, target, settings)
+        point = journal.read() if resume else None
+        output = Target(target, scorer.schema, output_format)
+        reject_output = Target(side, kind="csv") if side else None
+        run = _Run(scorer, reader, output, reject_output, journal, progress)
+        stack.enter_context(journal.locked())
+        try:
+            run.begin(point, unused)
+            run.chunks(point)
+            report = run.finish(started, rejects is None, settings, source, target)
+        except BaseException:
+            run.stop()
+            raise
+    return report
+
+
+class _Run:
+    """One run: sources and targets that are open, and what has been done."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        reader: Source,
+        output: Target,
+        rejects: Target | None,
+        journal: Journal,
+        progress: Progress | None,
+    ) -> None:
+        self.scorer, self.reader, self.output, self.rejects = scorer, reader, output, rejects
+        self.journal, self.progress = journal, progress
+        self.meta: Target | None = None
+        self.counts = Counts()
+        self.seen = CaseIds()
+        self.done = 0  # chunks
+        self.resumed = 0
+
+    def begin(self, point: dict[str, Any] | None, unused: list[Reject]) -> None:
+        """Open the targets, behind what an earlier run left of them."""
+        if point is None:
+            self.output.open().header()
+            if self.rejects:
+                self.rejects.open().write(csv_row(REJECT_COLUMNS))
+            self._reject(unused)
+            self.counts.cells_dropped = len(unused)
+        else:
+            self.output.open(point["output"])
+            if self.rejects:
+                self.rejects.open(point["rejects"])
+            self.counts = Counts(**point["counts"])
+            self.resumed = self.counts.rows
+
+    def chunks(self, point: dict[str, Any] | None) -> None:
+        """Score chunk after chunk; those that an earlier run did are only read, for their case ids."""
+        last = time.monotonic()
+        skip = point["chunks"] if point else 0
+        with _ahead(self.reader) as chunks:
+            for chunk, digest in chunks:
+                self.done += 1
+                if self.done <= skip:
+                    self.seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
+                    if self.done == skip and digest != (point or {})["input"]:
+                        raise UsageError(
+                            f"{shown(self.reader.name)}: is not what the run began with; start again without --resume"
+                        )
+                    continue
+                scored = self.scorer.score(chunk, self.seen)
+                self.output.table(scored.table)
+                self._reject(scored.rejects)
+                self.counts.add(scored)
+                if self.progress:
+                    self.progress(self.reader.position(), self.reader.size, self.counts.rows)
+                if self.journal.path and time.monotonic() - last >= CHECKPOINT:
+                    self.checkpoint(digest)
+                    last = time.monotonic()
+        if self.done < skip:
+            raise UsageError(f"{shown(self.reader.name)}: is shorter than when the run began; start again without --resume")
+
+    def checkpoint(self, digest: str) -> None:
+        """Everything so far is on the disk, and the journal says how much that is."""
+        sizes = {"output": self.output.sync(), "rejects": self.rejects.sync() if self.rejects else 0}
+        self.journal.write({"chunks": self.done, "input": digest, "counts": asdict(self.counts), **sizes})
+
+    def _reject(self, rejects: list[Reject]) -> None:
+        for reject in rejects:
+            if self.rejects:
+                self.rejects.write(csv_row(reject.cells()))
+            else:
+                print(reject, file=sys.stderr)
+
+    def finish(self, started: float, optional: bool, settings: dict[str, Any], source: str, target: str) -> ScoreReport:
+        """Put everything under its name; the table of posteriors last."""
+        counts, kb = self.counts, self.scorer.model.knowledge
+        if not counts.rows:
+            raise UsageError(f"{shown(source)}: has a header but no cases")
+        report = ScoreReport(
+            knowledge_base=kb.name,
+            version=kb.version,
+            digest=kb.digest,
+            setting=self.scorer.model.setting,
+            input=source,
+            output=target,
+            lenient=settings["lenient"],
+            seconds=round(time.perf_counter() - started, 3),
+            resumed=self.resumed,
+            versions=_versions(),
+            **asdict(counts),
+        )
+        if self.rejects:
+            clean = not (counts.rejected or counts.cells_dropped)
+            if optional and clean and not Path(self.rejects.target).exists():
+                self.rejects.close(keep=False)
+            else:
+                self.rejects.commit()
+        if target != STREAM:
+            self.meta = Target(f"{target}.meta.json", kind="csv").open()
+            self.meta.write((json.dumps(asdict(report), indent=2) + "\n").encode())
+            self.meta.commit()
+        self.output.commit()
+        self.journal.remove()
+        return report
+
+    def stop(self) -> None:
+        """Keep what a resumed run can go on with, and nothing else."""
+        keep = self.journal.exists()
+        for target, needed in ((self.output, keep), (self.rejects, keep), (self.meta, False)):
+            if target:
+                target.close(keep=needed)
+
+
+@contextlib.contextmanager
+def _ahead(reader: Source) -> Iterator[Iterator[tuple[Chunk, str]]]:
+    """Chunks read by a thread of their own while others are scored, each with a digest of the source up to it."""
+    ready: queue.Queue[tuple[Chunk, str] | BaseException | None] = queue.Queue(_AHEAD)
+    stopped = threading.Event()
+
+    def put(item: tuple[Chunk, str] | BaseException | None) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def read() -> None:
+        try:
+            for chunk in reader.chunks():
+                if not put((chunk, reader.digest())):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    def chunks() -> Iterator[tuple[Chunk, str]]:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=read, name="ddx reader", daemon=True)
+    thread.start()
+    try:
+        yield chunks()
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _rejects_path(target: str, rejects: str | Path | None) -> str:
+    if rejects is not None:
+        return str(rejects)
+    if target == STREAM:
+        return ""
+    path = Path(target)
+    known = format_of(target)
+    stem = path.with_suffix("").with_suffix("") if known and known[1] else path.with_suffix("")
+    return f"{stem}.rejects.csv"
+
+
+def check_encoding(encoding: str) -> None:
+    """Lines are found before they are decoded: every encoding will do whose line feed is the byte 10."""
+    try:
+        one_byte = "\n".encode(encoding) == b"\n"
+    except LookupError:
+        raise UsageError(f"unknown encoding {encoding!r}; common ones are utf-8, cp1252 and latin-1") from None
+    if not one_byte:
+        raise UsageError(f"encoding {encoding!r} is not supported; save the file as UTF-8")
+
+
+def _versions() -> dict[str, str]:
+    import pandas
+
+    from ddx import __version__
+
+    return {
+        "ddx": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pandas": pandas.__version__,
+    }

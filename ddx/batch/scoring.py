@@ -1,0 +1,192 @@
+"""Rows of cases -> rows of posteriors and rejects: the one function behind files, streams and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ddx.batch.lines import Chunk
+from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, encode, interpret, select, unknown_columns
+from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
+from ddx.errors import UsageError
+
+LOW, HIGH = "_low", "_high"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a row of the output holds.
+
+    top : so many columns cause_1, posterior_1, ... of the leading causes, behind the case_id
+    long : a row for every case and cause (case_id, cause, posterior) instead of a column for every cause
+    intervals : parameter draws for the 5 % and 95 % quantiles of every posterior, columns CAUSE_low and CAUSE_high; 0: none
+    """
+
+    top: int = 0
+    long: bool = False
+    intervals: int = 0
+    seed: int = 0
+
+    def schema(self, causes: Sequence[str]) -> pa.Schema:
+        """Names and types of the columns."""
+        number = pa.float64()
+        bounds = ("low", "high") if self.intervals else ()
+        if self.long:
+            return pa.schema([(CASE_ID, pa.string()), ("cause", pa.string()), *((n, number) for n in ("posterior", *bounds))])
+        fields = [(CASE_ID, pa.string())]
+        for rank in range(1, min(self.top, len(causes)) + 1):
+            fields += [(f"cause_{rank}", pa.string()), (f"posterior_{rank}", number)]
+        fields += [(name, number) for name in (*causes, NONE, LOG_EVIDENCE)]
+        if self.intervals:
+            fields += [(f"{cause}{end}", number) for cause in causes for end in (LOW, HIGH)]
+        return pa.schema(fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Output of a chunk: ``table`` for the cases that have posteriors, ``rejects`` by line, and how many rows and cells."""
+
+    table: pa.RecordBatch
+    rejects: list[Reject]
+    rows: int
+    scored: int
+    cells_dropped: int
+
+
+class Scorer:
+    """A model and the form of the output; pickles, so that other processes can have it."""
+
+    def __init__(self, model: Model, *, lenient: bool = False, form: Form | None = None) -> None:
+        self.model, self.lenient, self.form = model, lenient, form or Form()
+        self.schema = self.form.schema(list(model.knowledge.causes))
+        self._columns: dict[tuple[str, ...], tuple[Column, ...]] = {}
+
+    def check(self, header: Sequence[str]) -> list[Reject]:
+        """Refuse a header that cannot be read; rejects for the columns that a lenient reading passes over.
+
+        Raises
+        ------
+        UsageError
+            Unknown, empty or duplicated names.
+        """
+        return unknown_columns(self.model.knowledge, self._interpreted(tuple(header)))
+
+    def _interpreted(self, names: tuple[str, ...]) -> tuple[Column, ...]:
+        if names not in self._columns:
+            self._columns = {names: interpret(names, self.model.knowledge, self.lenient)}
+        return self._columns[names]
+
+    def score(self, chunk: Chunk, seen: CaseIds | None = None) -> Scored:
+        """Posteriors of the rows of a chunk in their order, and everything that could not be used.
+
+        ``seen`` : the case ids of earlier chunks, extended by those of this one
+        """
+        rows = len(chunk.lines) + len(chunk.refused)
+        chunk = self._known(chunk)
+        refused = chunk.refused
+        if not len(chunk.lines):
+            return Scored(self._empty(), sorted(refused, key=_line), rows, 0, 0)
+        lines = chunk.lines.tolist()
+        columns = self._interpreted(chunk.names)
+        encoded = encode(self.model.knowledge, columns, chunk.cells, lines, lenient=self.lenient, seen=seen)
+        posterior, failed = self.model.posterior(encoded, lines)
+        failed_lines = {reject.line for reject in failed}
+        good = np.array([lines[int(row)] not in failed_lines for row in encoded.rows], dtype=np.bool_)
+        numbers = np.column_stack([posterior.marginal, posterior.none, posterior.log_evidence])[good]
+        ids = [case for case, ok in zip(encoded.case_ids, good.tolist(), strict=True) if ok]
+        table = self._table(ids, numbers, self._quantiles(encoded, np.flatnonzero(good)))
+        at = {line: row for row, line in enumerate(lines)}
+        found = [replace(r, original=chunk.text(at[r.line])) for r in (*encoded.rejects, *failed)]
+        dropped = 0
+        if self.lenient:
+            kept = {lines[int(row)] for row in encoded.rows[good]}
+            dropped = sum(reject.line in kept for reject in found)
+        return Scored(table, sorted([*refused, *found], key=_line), rows, len(ids), dropped)
+
+    def _known(self, chunk: Chunk) -> Chunk:
+        """Without the rows that name unknown columns, where rows name their own; those are rejects."""
+        try:
+            self._interpreted(chunk.names)
+            return chunk
+        except UsageError:
+            pass
+        names, cells = list(chunk.names), list(chunk.cells)
+        refused = list(chunk.refused)
+        keep = np.ones(len(chunk.lines), dtype=np.bool_)
+        for position, name in enumerate(chunk.names):
+            try:
+                interpret([name], self.model.knowledge, self.lenient)
+            except UsageError as error:
+                values = _values(cells[position])
+                for row in np.flatnonzero(keep).tolist():
+                    if values[row] is not None:
+                        text = chunk.text(row)
+                        refused.append(
+                            Reject(int(chunk.lines[row]), "", name, str(values[row]), "unknown_column", str(error), text)
+                        )
+                        keep[row] = False
+                names[position] = ""
+        left = [(name, cell) for name, cell in zip(names, cells, strict=True) if name]
+        rows = np.flatnonzero(keep)
+        try:
+            interpret([name for name, _ in left], self.model.knowledge, self.lenient)
+        except UsageError as error:  # two names for one thing, in different rows: none of the rows is safe
+            refused += [
+                Reject(int(chunk.lines[r]), "", "", "", "duplicate_column", str(error), chunk.text(r)) for r in rows.tolist()
+            ]
+            rows = rows[:0]
+        taken = [[_values(cell)[row] for row in rows.tolist()] for _, cell in left]
+        return Chunk(tuple(n for n, _ in left), taken, chunk.lines[rows], lambda r: chunk.text(int(rows[r])), refused)
+
+    def _empty(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in self.schema], schema=self.schema)
+
+    def _quantiles(self, encoded: Encoded, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """5 % and 95 % quantiles (2, M, K) under parameter draws, a case at a time."""
+        if not self.form.intervals:
+            return None
+        from ddx.draws import posterior_quantiles
+
+        causes = len(self.model.network.causes)
+        found = np.empty((2, len(rows), causes))
+        for position, row in enumerate(rows):
+            case = select(encoded.evidence, np.array([row]))
+            found[:, position] = posterior_quantiles(self.model, case, self.form.intervals, self.form.seed)
+        return found
+
+    def _table(self, ids: list[str], numbers: NDArray[np.float64], bounds: NDArray[np.float64] | None) -> pa.RecordBatch:
+        causes = self.model.network.causes
+        marginal = numbers[:, : len(causes)]
+        columns: list[Any]
+        if self.form.long:
+            n = len(ids)
+            columns = [pa.array(np.repeat(np.array(ids, dtype=np.object_), len(causes)), pa.string())]
+            columns.append(pa.array(list(causes) * n, pa.string()))
+            columns += [pa.array(marginal.ravel())]
+            columns += [] if bounds is None else [pa.array(end.ravel()) for end in bounds]
+        else:
+            columns = [pa.array(ids, pa.string())]
+            if self.form.top:
+                # Equal posteriors in the order of the knowledge base.
+                leading = np.argsort(-marginal, axis=1, kind="stable")[:, : self.form.top]
+                names = np.array(causes, dtype=np.object_)
+                for rank in range(leading.shape[1]):
+                    columns.append(pa.array(names[leading[:, rank]], pa.string()))
+                    columns.append(pa.array(np.take_along_axis(marginal, leading[:, rank, None], axis=1)[:, 0]))
+            columns += [pa.array(np.ascontiguousarray(column)) for column in numbers.T]
+            if bounds is not None:
+                columns += [pa.array(np.ascontiguousarray(end[:, k])) for k in range(len(causes)) for end in bounds]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _line(reject: Reject) -> int:
+    return reject.line
+
+
+def _values(cells: Any) -> list[Any]:
+    return list(cells.to_pylist() if isinstance(cells, pa.Array) else cells)

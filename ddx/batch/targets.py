@@ -1,0 +1,210 @@
+"""Files that appear under their names only when they are complete and on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from ddx.batch.sources import STREAM, format_of, shown
+from ddx.errors import UsageError
+
+ROW_GROUP = 1 << 17
+
+
+def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
+    """Refuse, before any work is done, a target that cannot be written; ``source`` is what it must not overwrite.
+
+    Raises
+    ------
+    UsageError
+        The target is the source or a directory, has another format, or no folder that can be written to.
+    """
+    if target == STREAM:
+        return
+    path = Path(target)
+    if source != STREAM and path.resolve() == Path(source).resolve():
+        raise UsageError(f"{path}: is both input and output; name another output")
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory; name a file in it")
+    known = format_of(target)
+    if known is None or (only_csv and known != ("csv", None)):
+        formats = "a .csv file" if only_csv else "a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)"
+        raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to {formats}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the directory {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise UsageError(f"{path}: cannot be written: permission denied")
+
+
+class Target:
+    """Text or record batches on their way to a file. ``commit`` puts it under its name; a part may stay for a resumed run.
+
+    What is written goes, uncompressed, to ``.NAME.part`` beside the target, which can be cut back to an earlier size; a format
+    that has to be written in one piece (Parquet, compressed text) is made from the part on ``commit``.
+    """
+
+    def __init__(self, target: str, schema: pa.Schema | None = None, kind: str | None = None) -> None:
+        self.target, self.schema = target, schema
+        known = None if target == STREAM else format_of(target)
+        self.kind = kind or (known[0] if known else "csv")
+        self.compression = known[1] if known else None
+        self.part = part_of(target)
+        self.whole = self.kind == "parquet" or self.compression is not None
+        self.stream: IO[bytes] | None = None
+
+    def open(self, size: int | None = None) -> Target:
+        """Begin anew, or go on behind the first ``size`` bytes of the part."""
+        if self.target == STREAM:
+            self.stream = sys.stdout.buffer
+            return self
+        try:
+            if size is None:
+                self.stream = open(self.part, "wb")  # noqa: SIM115
+            else:
+                self.stream = open(self.part, "r+b")  # noqa: SIM115
+                self.stream.truncate(size)
+                self.stream.seek(size)
+        except OSError as error:
+            raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        assert self.stream is not None
+        try:
+            self.stream.write(data)
+        except BrokenPipeError:
+            raise UsageError("standard output was closed before everything was written") from None
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def table(self, batch: pa.RecordBatch) -> None:
+        """Append the rows of a batch in the format of the target."""
+        if batch.num_rows:
+            self.write(_encoded(batch, self.kind))
+
+    def header(self) -> None:
+        """Begin a table."""
+        assert self.schema is not None
+        if self.kind == "csv":
+            self.write((",".join(self.schema.names) + "\n").encode())
+
+    def sync(self) -> int:
+        """Bytes of the part that are on the disk."""
+        assert self.stream is not None
+        try:
+            self.stream.flush()
+            if self.target != STREAM:
+                os.fsync(self.stream.fileno())
+                return self.stream.tell()
+        except BrokenPipeError:
+            raise UsageError("standard output was closed before everything was written") from None
+        except OSError as error:
+            raise self._failed(error) from None
+        return 0
+
+    def commit(self) -> None:
+        """Put the file under its name."""
+        assert self.stream is not None
+        self.sync()
+        if self.target == STREAM:
+            return
+        self.stream.close()
+        ready = self.part
+        try:
+            if self.whole:
+                ready = self.part.with_suffix(".whole")
+                self._assemble(ready)
+            ready.replace(self.target)
+            if ready is not self.part:
+                self.part.unlink()
+            sync_folder(Path(self.target).parent)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _assemble(self, ready: Path) -> None:
+        with open(self.part, "rb") as part, open(ready, "wb") as file:
+            if self.kind == "parquet":
+                _to_parquet(part, file, self.schema)
+            else:
+                with pa.CompressedOutputStream(file, self.compression) as packed:
+                    while block := part.read(1 << 20):
+                        packed.write(block)
+            if not file.closed:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def close(self, *, keep: bool) -> None:
+        """Stop without a file; the part stays only to be resumed."""
+        if self.target != STREAM and self.stream is not None:
+            if not self.stream.closed:
+                with contextlib.suppress(OSError):
+                    self.stream.close()
+            if not keep:
+                self.part.unlink(missing_ok=True)
+            self.part.with_suffix(".whole").unlink(missing_ok=True)
+
+    def _failed(self, error: OSError) -> UsageError:
+        return UsageError(f"{shown(self.target, 'output')}: cannot be written: {error.strerror or error}")
+
+
+def part_of(target: str) -> Path:
+    """The unfinished file beside a target."""
+    path = Path(target)
+    return path.with_name(f".{path.name}.part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of a folder on the disk, where the system can."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    with contextlib.suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)
+
+
+def _encoded(batch: pa.RecordBatch, kind: str) -> bytes:
+    if kind == "parquet":
+        data: bytes = batch.serialize().to_pybytes()
+        return len(data).to_bytes(8, "little") + data
+    sink = io.BytesIO()
+    if kind == "csv":
+        pc.write_csv(pa.Table.from_batches([batch]), sink, pc.WriteOptions(include_header=False, quoting_style="needed"))
+    else:
+        for row in batch.to_pylist():
+            sink.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return sink.getvalue()
+
+
+def _to_parquet(part: IO[bytes], file: IO[bytes], schema: pa.Schema | None) -> None:
+    """Row groups of equal size, whatever the batches were: the same rows make the same bytes."""
+    with pq.ParquetWriter(file, schema) as writer:
+        held = pa.table([pa.array([], field.type) for field in schema or ()], schema=schema)
+        while size := part.read(8):
+            batch = pa.ipc.read_record_batch(pa.py_buffer(part.read(int.from_bytes(size, "little"))), schema)
+            held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+            while held.num_rows >= ROW_GROUP:
+                writer.write_table(held.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+                held = held.slice(ROW_GROUP)
+        if held.num_rows:
+            writer.write_table(held.combine_chunks(), row_group_size=ROW_GROUP)
+
+
+def csv_row(cells: Sequence[Any]) -> bytes:
+    """One row of CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,61 @@
+"""Case ids seen so far, 16 bytes each: which of the next ones were there before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+# Two independent 64-bit hashes (SipHash, as in pandas): among 10^9 ids a false repetition has probability 1e-21.
+_KEYS = ("ddx case ids one", "ddx case ids two")
+
+
+class CaseIds:
+    """Sorted runs of hashed ids, merged when they grow alike: an id costs 16 bytes, a look-up a binary search a run."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.uint64]] = []  # (M, 2) each, sorted by the first hash
+
+    def repeated(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Which ids (N,) were there before, here or earlier in ``ids``; all of them are remembered. Empty ids count as new."""
+        hashed = self._hash(ids)
+        empty = np.array([not i for i in ids], dtype=np.bool_)
+        new = ~empty
+        order = np.lexsort((np.arange(len(hashed)), hashed[:, 1], hashed[:, 0]))
+        ordered = hashed[order]
+        twin = np.r_[False, (ordered[1:] == ordered[:-1]).all(axis=1)] if len(ordered) else np.zeros(0, dtype=np.bool_)
+        repeated = np.zeros(len(hashed), dtype=np.bool_)
+        repeated[order] = twin
+        for run in self._runs:
+            repeated |= _found(run, hashed)
+        repeated &= new
+        added = hashed[new & ~repeated]
+        if len(added):
+            self._runs.append(added[np.argsort(added[:, 0], kind="stable")])
+        while len(self._runs) > 1 and len(self._runs[-1]) * 2 >= len(self._runs[-2]):
+            merged = np.concatenate([self._runs.pop(), self._runs.pop()])
+            self._runs.append(merged[np.argsort(merged[:, 0], kind="stable")])
+        return repeated
+
+    @staticmethod
+    def _hash(ids: Sequence[str]) -> NDArray[np.uint64]:
+        array = np.array(list(ids), dtype=np.object_)
+        return np.stack([pd.util.hash_array(array, hash_key=key, categorize=False) for key in _KEYS], axis=1)
+
+
+def _found(run: NDArray[np.uint64], hashed: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    at = np.searchsorted(run[:, 0], hashed[:, 0])
+    found = np.zeros(len(hashed), dtype=np.bool_)
+    # Equal first hashes of different ids stand side by side; there is hardly ever more than one.
+    open_ = np.flatnonzero(at < len(run))
+    while len(open_):
+        same = run[at[open_], 0] == hashed[open_, 0]
+        open_ = open_[same]
+        hit = run[at[open_], 1] == hashed[open_, 1]
+        found[open_[hit]] = True
+        open_ = open_[~hit]
+        at[open_] += 1
+        open_ = open_[at[open_] < len(run)]
+    return found
