@@ -9,8 +9,11 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 
 from ddx.batch.journal import Journal
 from ddx.batch.lines import Chunk
-from ddx.batch.scoring import Form, Scored, Scorer
+from ddx.batch.scoring import Form, Read, Scored, Scorer
 from ddx.batch.sources import STREAM, Source, format_of, shown
 from ddx.batch.targets import Target, check_target, csv_row
 from ddx.cases import REJECT_COLUMNS, CaseIds, Reject, case_ids
@@ -27,7 +30,8 @@ from ddx.errors import UsageError
 
 # Seconds between two points that a killed run can be taken up from.
 CHECKPOINT = 2.0
-_AHEAD = 2  # chunks that are read before they are scored
+_AHEAD = 2  # chunks that are read before they are solved
+_SOLVERS = 2  # chunks that are solved at a time: while the kernel works on one, NumPy prepares the other
 
 Progress = Callable[[int, int | None, int], None]
 
@@ -166,8 +170,8 @@ class _Run:
         self.journal, self.progress = journal, progress
         self.meta: Target | None = None
         self.counts = Counts()
-        self.seen = CaseIds()
         self.done = 0  # chunks
+        self.last = 0.0
         self.resumed = 0
 
     def begin(self, point: dict[str, Any] | None, unused: list[Reject]) -> None:
@@ -183,33 +187,55 @@ class _Run:
             if self.rejects:
                 self.rejects.open(point["rejects"])
             self.counts = Counts(**point["counts"])
-            self.resumed = self.counts.rows
+            self.resumed, self.done = self.counts.rows, point["chunks"]
 
     def chunks(self, point: dict[str, Any] | None) -> None:
-        """Score chunk after chunk; those that an earlier run did are only read, for their case ids."""
-        last = time.monotonic()
-        skip = point["chunks"] if point else 0
-        with _ahead(self.reader) as chunks:
-            for chunk, digest in chunks:
-                self.done += 1
-                if self.done <= skip:
-                    self.seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
-                    if self.done == skip and digest != (point or {})["input"]:
-                        raise UsageError(
-                            f"{shown(self.reader.name)}: is not what the run began with; start again without --resume"
-                        )
-                    continue
-                scored = self.scorer.score(chunk, self.seen)
-                self.output.table(scored.table)
-                self._reject(scored.rejects)
-                self.counts.add(scored)
-                if self.progress:
-                    self.progress(self.reader.position(), self.reader.size, self.counts.rows)
-                if self.journal.path and time.monotonic() - last >= CHECKPOINT:
-                    self.checkpoint(digest)
-                    last = time.monotonic()
-        if self.done < skip:
+        """Score chunk after chunk: read by one thread, solved by others, written by this one in the order of the source."""
+        self.scorer.model.network  # noqa: B018 - made once, before threads ask for it
+        waiting: deque[tuple[str, Future[tuple[Scored, bytes]]]] = deque()
+        self.last = time.monotonic()
+        with _ahead(self.reader, partial(self._read, point)) as chunks, ThreadPoolExecutor(_SOLVERS) as pool:
+            try:
+                for read, digest in chunks:
+                    waiting.append((digest, pool.submit(self._solve, read)))
+                    if len(waiting) > _SOLVERS:
+                        self._write(*waiting.popleft())
+                while waiting:
+                    self._write(*waiting.popleft())
+            finally:
+                for _, later in waiting:
+                    later.cancel()
+
+    def _read(self, point: dict[str, Any] | None, chunks: Iterator[Chunk]) -> Iterator[tuple[Read, str]]:
+        """Chunks with their evidence and a digest of the source up to each; what an earlier run did only adds its ids."""
+        seen, number, skip = CaseIds(), 0, point["chunks"] if point else 0
+        for number, chunk in enumerate(chunks, 1):
+            digest = self.reader.digest()
+            if number > skip:
+                yield self.scorer.read(chunk, seen), digest
+                continue
+            seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
+            if number == skip and digest != (point or {})["input"]:
+                name = shown(self.reader.name)
+                raise UsageError(f"{name}: is not what the run began with; start again without --resume")
+        if number < skip:
             raise UsageError(f"{shown(self.reader.name)}: is shorter than when the run began; start again without --resume")
+
+    def _solve(self, read: Read) -> tuple[Scored, bytes]:
+        scored = self.scorer.solve(read)
+        return scored, self.output.encoded(scored.table)
+
+    def _write(self, digest: str, solved: Future[tuple[Scored, bytes]]) -> None:
+        scored, data = solved.result()
+        self.done += 1
+        self.output.write(data)
+        self._reject(scored.rejects)
+        self.counts.add(scored)
+        if self.progress:
+            self.progress(self.reader.position(), self.reader.size, self.counts.rows)
+        if self.journal.path and time.monotonic() - self.last >= CHECKPOINT:
+            self.checkpoint(digest)
+            self.last = time.monotonic()
 
     def checkpoint(self, digest: str) -> None:
         """Everything so far is on the disk, and the journal says how much that is."""
@@ -264,37 +290,39 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _ahead(reader: Source) -> Iterator[Iterator[tuple[Chunk, str]]]:
-    """Chunks read by a thread of their own while others are scored, each with a digest of the source up to it."""
-    ready: queue.Queue[tuple[Chunk, str] | BaseException | None] = queue.Queue(_AHEAD)
+def _ahead(
+    reader: Source, read: Callable[[Iterator[Chunk]], Iterator[tuple[Read, str]]]
+) -> Iterator[Iterator[tuple[Read, str]]]:
+    """Chunks read by a thread of their own while others are solved."""
+    ready: queue.Queue[tuple[Read, str] | BaseException | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
 
-    def put(item: tuple[Chunk, str] | BaseException | None) -> bool:
+    def put(item: tuple[Read, str] | BaseException | None) -> bool:
         while not stopped.is_set():
             with contextlib.suppress(queue.Full):
                 ready.put(item, timeout=0.1)
                 return True
         return False
 
-    def read() -> None:
+    def work() -> None:
         try:
-            for chunk in reader.chunks():
-                if not put((chunk, reader.digest())):
+            for item in read(reader.chunks()):
+                if not put(item):
                     return
             put(None)
         except BaseException as error:
             put(error)
 
-    def chunks() -> Iterator[tuple[Chunk, str]]:
+    def items() -> Iterator[tuple[Read, str]]:
         while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
 
-    thread = threading.Thread(target=read, name="ddx reader", daemon=True)
+    thread = threading.Thread(target=work, name="ddx reader", daemon=True)
     thread.start()
     try:
-        yield chunks()
+        yield items()
     finally:
         stopped.set()
         thread.join()

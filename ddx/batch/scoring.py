@@ -58,6 +58,15 @@ class Scored:
     cells_dropped: int
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A chunk whose cells have been read: its evidence (None without rows), and how many rows it had."""
+
+    chunk: Chunk
+    rows: int
+    encoded: Encoded | None
+
+
 class Scorer:
     """A model and the form of the output; pickles, so that other processes can have it."""
 
@@ -86,27 +95,40 @@ class Scorer:
 
         ``seen`` : the case ids of earlier chunks, extended by those of this one
         """
+        return self.solve(self.read(chunk, seen))
+
+    def read(self, chunk: Chunk, seen: CaseIds | None = None) -> Read:
+        """The first half of ``score``, which has to go through the chunks in their order."""
         rows = len(chunk.lines) + len(chunk.refused)
         chunk = self._known(chunk)
-        refused = chunk.refused
-        if not len(chunk.lines):
-            return Scored(self._empty(), sorted(refused, key=_line), rows, 0, 0)
         lines = chunk.lines.tolist()
+        if not lines:
+            return Read(chunk, rows, None)
         columns = self._interpreted(chunk.names)
-        encoded = encode(self.model.knowledge, columns, chunk.cells, lines, lenient=self.lenient, seen=seen)
+        found = encode(self.model.knowledge, columns, chunk.cells, lines, lenient=self.lenient, seen=seen)
+        return Read(chunk, rows, found)
+
+    def solve(self, read: Read) -> Scored:
+        """The second half of ``score``, the long one; chunks do not depend on each other here."""
+        chunk, encoded = read.chunk, read.encoded
+        if encoded is None:
+            return Scored(self._empty(), sorted(chunk.refused, key=_line), read.rows, 0, 0)
+        lines = chunk.lines.tolist()
         posterior, failed = self.model.posterior(encoded, lines)
         failed_lines = {reject.line for reject in failed}
         good = np.array([lines[int(row)] not in failed_lines for row in encoded.rows], dtype=np.bool_)
         numbers = np.column_stack([posterior.marginal, posterior.none, posterior.log_evidence])[good]
         ids = [case for case, ok in zip(encoded.case_ids, good.tolist(), strict=True) if ok]
         table = self._table(ids, numbers, self._quantiles(encoded, np.flatnonzero(good)))
-        at = {line: row for row, line in enumerate(lines)}
-        found = [replace(r, original=chunk.text(at[r.line])) for r in (*encoded.rejects, *failed)]
+        found = [*encoded.rejects, *failed]
+        if found:
+            at = {line: row for row, line in enumerate(lines)}
+            found = [replace(reject, original=chunk.text(at[reject.line])) for reject in found]
         dropped = 0
         if self.lenient:
             kept = {lines[int(row)] for row in encoded.rows[good]}
             dropped = sum(reject.line in kept for reject in found)
-        return Scored(table, sorted([*refused, *found], key=_line), rows, len(ids), dropped)
+        return Scored(table, sorted([*chunk.refused, *found], key=_line), read.rows, len(ids), dropped)
 
     def _known(self, chunk: Chunk) -> Chunk:
         """Without the rows that name unknown columns, where rows name their own; those are rejects."""

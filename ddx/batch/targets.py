@@ -89,10 +89,9 @@ class Target:
         except OSError as error:
             raise self._failed(error) from None
 
-    def table(self, batch: pa.RecordBatch) -> None:
-        """Append the rows of a batch in the format of the target."""
-        if batch.num_rows:
-            self.write(_encoded(batch, self.kind))
+    def encoded(self, batch: pa.RecordBatch) -> bytes:
+        """The rows of a batch as ``write`` takes them."""
+        return _encoded(batch, self.kind) if batch.num_rows else b""
 
     def header(self) -> None:
         """Begin a table."""
