@@ -76,8 +76,8 @@ def against_aims(tables: dict[str, Table]) -> Table:
             3.0,
             why=naive_why,
         ),
-        _row("CSV in to CSV out, 1,000,000 rows", "<= 2 x pyarrow", "", None, 2.0),
-        _row("peak memory of that run", "<= 1 GiB", "", None, 1.0),
+        _row("CSV in to CSV out, 1,000,000 rows (`files.py`)", "<= 2 x pyarrow", "", None, 2.0),
+        _row("peak memory of that run (`files.py`)", "<= 1 GiB", "", None, 1.0),
         _row("600 x 4,000, 20 present, one case, the slowest", "<= 5 s", f"{show(large)} s", large, 5.0),
         _row(
             "derivatives of one posterior over the posterior",
