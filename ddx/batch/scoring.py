@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddx.batch.lines import Chunk
-from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, encode, interpret, select, unknown_columns
+from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, case_ids, encode, interpret, select, unknown_columns
 from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
 from ddx.errors import UsageError
 
@@ -74,6 +74,7 @@ class Scorer:
         self.model, self.lenient, self.form = model, lenient, form or Form()
         self.schema = self.form.schema(list(model.knowledge.causes))
         self._columns: dict[tuple[str, ...], tuple[Column, ...]] = {}
+        self._checked: tuple[str, ...] | None = None  # the header whose unknown columns have been reported
 
     def check(self, header: Sequence[str]) -> list[Reject]:
         """Refuse a header that cannot be read; rejects for the columns that a lenient reading passes over.
@@ -83,7 +84,8 @@ class Scorer:
         UsageError
             Unknown, empty or duplicated names.
         """
-        return unknown_columns(self.model.knowledge, self._interpreted(tuple(header)))
+        self._checked = tuple(header)
+        return unknown_columns(self.model.knowledge, self._interpreted(self._checked))
 
     def _interpreted(self, names: tuple[str, ...]) -> tuple[Column, ...]:
         if names not in self._columns:
@@ -100,13 +102,18 @@ class Scorer:
     def read(self, chunk: Chunk, seen: CaseIds | None = None) -> Read:
         """The first half of ``score``, which has to go through the chunks in their order."""
         rows = len(chunk.lines) + len(chunk.refused)
-        chunk = self._known(chunk)
+        chunk, columns, unknown = self._known(chunk)
         lines = chunk.lines.tolist()
         if not lines:
             return Read(chunk, rows, None)
-        columns = self._interpreted(chunk.names)
         found = encode(self.model.knowledge, columns, chunk.cells, lines, lenient=self.lenient, seen=seen)
-        return Read(chunk, rows, found)
+        return Read(chunk, rows, replace(found, rejects=[*unknown, *found.rejects]) if unknown else found)
+
+    def skip(self, chunk: Chunk, seen: CaseIds) -> None:
+        """What ``read`` remembers of a chunk."""
+        chunk, _, _ = self._known(chunk)
+        if len(chunk.lines):
+            seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
 
     def solve(self, read: Read) -> Scored:
         """The second half of ``score``, the long one; chunks do not depend on each other here."""
@@ -130,40 +137,57 @@ class Scorer:
             dropped = sum(reject.line in kept for reject in found)
         return Scored(table, sorted([*chunk.refused, *found], key=_line), read.rows, len(ids), dropped)
 
-    def _known(self, chunk: Chunk) -> Chunk:
-        """Without the rows that name unknown columns, where rows name their own; those are rejects."""
+    def _known(self, chunk: Chunk) -> tuple[Chunk, tuple[Column, ...], list[Reject]]:
+        """The rows that can be read, the meaning of their columns, and the cells that a lenient reading passes over.
+
+        Where rows name their own columns, one that names an unknown column, or two columns for one thing, is a reject.
+        """
+        own = chunk.names != self._checked
         try:
-            self._interpreted(chunk.names)
-            return chunk
+            columns = self._interpreted(chunk.names)
+            if not own or all(column.kind != "unknown" for column in columns):
+                return chunk, columns, []
         except UsageError:
             pass
-        names, cells = list(chunk.names), list(chunk.cells)
+        kb = self.model.knowledge
         refused = list(chunk.refused)
+        unknown: list[Reject] = []
         keep = np.ones(len(chunk.lines), dtype=np.bool_)
-        for position, name in enumerate(chunk.names):
+        taken: list[tuple[Column, list[Any]]] = []
+        owner: dict[tuple[str, str], list[str | None]] = {}
+        for name, cell in zip(chunk.names, chunk.cells, strict=True):
+            values = _values(cell)
+            given = [row for row in np.flatnonzero(keep).tolist() if values[row] is not None]
+            if not given and name.strip() != CASE_ID:
+                continue
             try:
-                interpret([name], self.model.knowledge, self.lenient)
+                (column,) = interpret([name], kb, self.lenient)
+                problem = None
             except UsageError as error:
-                values = _values(cells[position])
-                for row in np.flatnonzero(keep).tolist():
-                    if values[row] is not None:
-                        text = chunk.text(row)
-                        refused.append(
-                            Reject(int(chunk.lines[row]), "", name, str(values[row]), "unknown_column", str(error), text)
-                        )
-                        keep[row] = False
-                names[position] = ""
-        left = [(name, cell) for name, cell in zip(names, cells, strict=True) if name]
+                column, problem = Column(name, "unknown", name), str(error)
+            if column.kind == "unknown":
+                message = problem or f"unknown column {name!r}; read over"
+                found = [_reject(chunk, row, name, values[row], "unknown_column", message) for row in given]
+                if problem is None:
+                    unknown += found
+                else:
+                    refused += found
+                    keep[given] = False
+                continue
+            owners = owner.setdefault((column.kind, column.id), [None] * len(values))
+            for row in given:
+                if owners[row] is not None:
+                    message = f"{owners[row]!r} and {name!r} both mean {column.id}; keep one"
+                    refused.append(_reject(chunk, row, name, values[row], "duplicate_column", message))
+                    keep[row] = False
+                owners[row] = name
+            taken.append((column, values))
         rows = np.flatnonzero(keep)
-        try:
-            interpret([name for name, _ in left], self.model.knowledge, self.lenient)
-        except UsageError as error:  # two names for one thing, in different rows: none of the rows is safe
-            refused += [
-                Reject(int(chunk.lines[r]), "", "", "", "duplicate_column", str(error), chunk.text(r)) for r in rows.tolist()
-            ]
-            rows = rows[:0]
-        taken = [[_values(cell)[row] for row in rows.tolist()] for _, cell in left]
-        return Chunk(tuple(n for n, _ in left), taken, chunk.lines[rows], lambda r: chunk.text(int(rows[r])), refused)
+        cells = [[values[row] for row in rows.tolist()] for _, values in taken]
+        names = tuple(column.name for column, _ in taken)
+        left = set(chunk.lines[rows].tolist())
+        known = Chunk(names, cells, chunk.lines[rows], lambda row: chunk.text(int(rows[row])), refused)
+        return known, tuple(column for column, _ in taken), [reject for reject in unknown if reject.line in left]
 
     def _empty(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in self.schema], schema=self.schema)
@@ -204,6 +228,10 @@ class Scorer:
             if bounds is not None:
                 columns += [pa.array(np.ascontiguousarray(end[:, k])) for k in range(len(causes)) for end in bounds]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _reject(chunk: Chunk, row: int, name: str, value: object, error: str, message: str) -> Reject:
+    return Reject(int(chunk.lines[row]), "", name, str(value), error, message, chunk.text(row))
 
 
 def _line(reject: Reject) -> int:
