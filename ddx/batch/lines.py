@@ -1,8 +1,8 @@
 """Bytes of a CSV source -> rows of cells with their lines. Nothing is lost: what is no row becomes a reject with its text.
 
-Blocks of whole lines without quotes are parsed by Arrow. Where there are quotes (a quoted cell may hold line feeds) or bytes
-that Arrow might read differently, the csv module of Python finds the rows; the line it fails on is a reject, and reading goes
-on behind it.
+Arrow parses blocks of whole lines whose quotes, if any, stand around whole cells of one line. Where a quoted cell holds a
+quote or a line feed, or bytes are in doubt, the csv module of Python finds the rows; the line it fails on is a reject, and
+reading goes on behind it.
 """
 
 from __future__ import annotations
@@ -145,8 +145,10 @@ class CsvRows:
         return Chunk(names, [[] for _ in names], np.empty(0, dtype=np.int64), str, [reject])
 
     def _is_plain(self, block: bytes) -> bool:
-        """Whether lines and commas are all there is, so that Arrow and the csv module agree."""
-        if b'"' in block or b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
+        """Whether lines, commas and quotes around cells are all there is, so that Arrow and the csv module agree."""
+        if b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
+            return False
+        if b'"' in block and not _quotes_whole_cells(block):
             return False
         if codecs.BOM_UTF8 in block:  # Arrow would take one off the first cell of a block
             return False
@@ -175,7 +177,9 @@ class CsvRows:
         table = pc.read_csv(
             pa.BufferReader(block),
             read_options=pc.ReadOptions(use_threads=False, column_names=keys, block_size=len(block) + 1),
-            parse_options=pc.ParseOptions(quote_char=False, ignore_empty_lines=False, invalid_row_handler=note),
+            parse_options=pc.ParseOptions(
+                quote_char='"' if b'"' in block else False, ignore_empty_lines=False, invalid_row_handler=note
+            ),
             convert_options=pc.ConvertOptions(
                 column_types=dict.fromkeys(keys, pa.string()), strings_can_be_null=False, check_utf8=False
             ),
@@ -228,7 +232,7 @@ class CsvRows:
                     refused.append(ragged(self.line, text, len(row), len(names)))
                 self.line += used
                 at += used
-            cells = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in names]
+            cells = [pa.array(column, pa.string()) for column in (zip(*rows, strict=True) if rows else [()] * len(names))]
             yield Chunk(names, cells, np.array(lines, dtype=np.int64), texts.__getitem__, refused)
             if at < len(raws) and len(rows) + len(refused) < ROWS:
                 self._rest = b"".join(raws[at:]) + self._rest
@@ -288,6 +292,24 @@ def undecodable(error: UnicodeDecodeError, encoding: str) -> str:
     """What to do about a byte that is not in the encoding."""
     byte = f"byte 0x{error.object[error.start]:02x}"
     return f"{byte} is not {encoding}; save the file as UTF-8, or name its encoding, such as --encoding cp1252"
+
+
+def _quotes_whole_cells(block: bytes) -> bool:
+    """Whether every quote opens or closes a cell, on the line that it opened on."""
+    data = np.frombuffer(b"\n" + block + b"\n", dtype=np.uint8)
+    quotes = np.flatnonzero(data == ord('"'))
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[::2], quotes[1::2]
+    feeds = np.flatnonzero(data == ord("\n"))
+    return bool(
+        np.isin(data[opening - 1], _BEFORE).all()
+        and np.isin(data[closing + 1], _BEHIND).all()
+        and (np.searchsorted(feeds, opening) == np.searchsorted(feeds, closing)).all()
+    )
+
+
+_BEFORE, _BEHIND = np.frombuffer(b",\n", dtype=np.uint8), np.frombuffer(b",\r\n", dtype=np.uint8)
 
 
 def _blank(block: bytes, edges: NDArray[np.intp]) -> NDArray[np.bool_]:
