@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,6 +58,7 @@ class Source:
         # A name that says nothing is read as CSV, as ever.
         self.kind, self.compression = known or ("csv", None)
         self.size: int | None = None
+        self.regular = False  # neither standard input nor a pipe
         self.header: list[str] | None = None
 
     def __enter__(self) -> Source:
@@ -67,7 +69,9 @@ class Source:
                 self.raw: IO[bytes] = sys.stdin.buffer
             else:
                 self.raw = open(self.name, "rb")
-                self.size = os.fstat(self.raw.fileno()).st_size
+                status = os.fstat(self.raw.fileno())
+                self.regular = stat.S_ISREG(status.st_mode)
+                self.size = status.st_size if self.regular else None
         except FileNotFoundError:
             raise UsageError(f"{self.name}: no such file") from None
         except OSError as error:
@@ -78,12 +82,12 @@ class Source:
                 self.rows = CsvRows(self.stream, shown(self.name), self.encoding)
                 self.header = self.rows.header
             elif self.kind == "parquet":
-                self.table = pq.ParquetFile(self.raw if self.name != STREAM else pa.BufferReader(self.raw.read()))
+                self.table = pq.ParquetFile(self.raw if self.regular else pa.BufferReader(self.raw.read()))
                 self.header = [name.strip() for name in self.table.schema_arrow.names]
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.name != STREAM:
+        if self.regular:  # a pipe may still be read by a thread that waits for it
             self.raw.close()
 
     @property
@@ -95,13 +99,13 @@ class Source:
         """What tells the part of the source that was read so far from any other."""
         if self.kind == "parquet":
             # Not read from front to back: size and time stand for the content.
-            status = os.fstat(self.raw.fileno()) if self.name != STREAM else None
+            status = os.fstat(self.raw.fileno()) if self.regular else None
             return "" if status is None else f"{status.st_size} bytes, {status.st_mtime_ns}"
         return str(self.stream.hash.hexdigest())
 
     def position(self) -> int:
         """Bytes of the source read so far, for a progress bar."""
-        return 0 if self.name == STREAM or self.raw.closed else self.raw.tell()
+        return 0 if not self.regular or self.raw.closed else self.raw.tell()
 
     def chunks(self) -> Iterator[Chunk]:
         """Rows in chunks of bounded size, in order. A long table comes out as one with a column for every id."""
