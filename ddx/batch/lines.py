@@ -8,9 +8,10 @@ reading goes on behind it.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ ROWS = 8192  # most rows of a chunk: evidence of that many cases fits into some 
 BLOCK_BYTES = 1 << 22
 # No case is as long as this; a quote that never closes must not swallow the rest of the file.
 MAX_ROW = 1 << 24
+_WIDE = 10_000  # columns beyond which Arrow is slower than the csv module
 _SHOWN = 1000  # characters of such a line that its reject keeps
 
 
@@ -68,19 +70,20 @@ class CsvRows:
         if start.startswith(codecs.BOM_UTF8):
             start = start[3:]
         self._rest = start
-        self.header = self._header()
+        with contextlib.closing(self._lines()) as lines:
+            self.header = self._header(lines)
 
-    def _header(self) -> list[str]:
+    def _header(self, lines: Iterator[bytes]) -> list[str]:
         raws: list[bytes] = []
         first, size = self.line, 0
-        while (raw := self._take_line()) is not None:
+        for raw in lines:
             raws.append(raw)
             size += len(raw)
             if size > MAX_ROW:
                 raise UsageError(f"{self.name}:{first}: longer than {MAX_ROW} bytes; look for a missing line feed or quote")
             try:
                 # Behind a quote that is open, a line is looked at alone first: once each.
-                row = None if len(raws) > 1 and self._cells([b'"', raw]) is None else self._cells(raws)
+                row = None if len(raws) > 1 and self._leaves_open(raw) else self._cells(raws)
             except UnicodeDecodeError as error:
                 raise UsageError(f"{self.name}:{self.line - 1}: {undecodable(error, self.encoding)}") from None
             except csv.Error as error:
@@ -93,15 +96,24 @@ class CsvRows:
             raise UsageError(f"{self.name}:{first}: not valid CSV: a quote of the header is never closed")
         raise UsageError(f"{self.name}: is empty; expected a header and one case a row")
 
-    def _take_line(self) -> bytes | None:
-        while b"\n" not in self._rest and not self._ended and len(self._rest) <= MAX_ROW:
-            self._rest = self._more()
-        raw, feed, rest = self._rest.partition(b"\n")
-        if not raw and not feed:
-            return None
-        self._rest = rest
-        self.line += 1
-        return raw + feed
+    def _lines(self) -> Generator[bytes, None, None]:
+        """Line after line of the rest; what was not asked for stays there."""
+        begin = 0
+        try:
+            while True:
+                end = self._rest.find(b"\n", begin) + 1
+                if not end and not self._ended and len(self._rest) - begin <= MAX_ROW:
+                    self._rest, begin = self._rest[begin:], 0
+                    self._rest = self._more()
+                    continue
+                raw = self._rest[begin : end or len(self._rest)]
+                if not raw:
+                    return
+                begin += len(raw)
+                self.line += 1
+                yield raw
+        finally:
+            self._rest = self._rest[begin:]
 
     def _more(self) -> bytes:
         """The rest and another block."""
@@ -146,7 +158,7 @@ class CsvRows:
 
     def _is_plain(self, block: bytes) -> bool:
         """Whether lines, commas and quotes around cells are all there is, so that Arrow and the csv module agree."""
-        if b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
+        if len(self.header) > _WIDE or b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
             return False
         if b'"' in block and not _quotes_whole_cells(block):
             return False
@@ -259,7 +271,7 @@ class CsvRows:
             if ends[last] - begin > MAX_ROW:
                 return 1, [], _OPEN
             try:
-                if self._cells([b'"', raws[last]]) is not None:
+                if not self._leaves_open(raws[last]):
                     row = self._cells(raws[at : last + 1])
                     return (last + 1 - at, row, None) if row is not None else (1, [], _OPEN)
             except UnicodeDecodeError:
@@ -268,6 +280,10 @@ class CsvRows:
                 return 1, [], ("bad_csv", f"not valid CSV: {error}")
             self._inside += 1
         return (1, [], _OPEN) if self._ended or ends[-1] + len(self._rest) - begin > MAX_ROW else (0, [], None)
+
+    def _leaves_open(self, raw: bytes) -> bool:
+        """Whether a quoted cell that is open where a line begins is open at its end."""
+        return '"' not in raw.decode(self.encoding) or self._cells([b'"', raw]) is None
 
     def _cells(self, raws: list[bytes]) -> list[str] | None:
         """The cells of a row; None where a quoted cell is still open at its end."""

@@ -25,7 +25,7 @@ from ddx.batch.lines import Chunk
 from ddx.batch.scoring import Form, Read, Scored, Scorer
 from ddx.batch.sources import STREAM, Source, format_of, shown
 from ddx.batch.targets import Target, check_target, csv_row
-from ddx.cases import REJECT_COLUMNS, CaseIds, Reject
+from ddx.cases import REJECT_COLUMNS, CaseIds, Reject, case_ids
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
 
@@ -227,7 +227,7 @@ class _Run:
             if number > skip:
                 yield self.scorer.read(chunk, seen), digest
                 continue
-            self.scorer.skip(chunk, seen)
+            seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
             if number == skip and digest != (point or {})["input"]:
                 name = shown(self.reader.name)
                 raise UsageError(f"{name}: is not what the run began with; start again without --resume")
@@ -369,8 +369,9 @@ def _rejects_path(target: str, rejects: str | Path | None) -> str:
 def check_encoding(encoding: str) -> None:
     """Lines are found before they are decoded: every encoding will do whose line feed is the byte 10."""
     try:
+        one_byte = "\n".encode(encoding) == b"\n" and b"\n".decode(encoding, "replace") == "\n"
         # These two make halves of surrogate pairs, which cannot be written.
-        one_byte = "\n".encode(encoding) == b"\n" and codecs.lookup(encoding).name not in ("utf-7", "raw_unicode_escape")
+        one_byte = one_byte and codecs.lookup(encoding).name not in ("utf-7", "raw-unicode-escape")
     except (LookupError, ValueError):
         raise UsageError(f"unknown encoding {encoding!r}; common ones are utf-8, cp1252 and latin-1") from None
     if not one_byte:

@@ -102,18 +102,17 @@ class Scorer:
     def read(self, chunk: Chunk, seen: CaseIds | None = None) -> Read:
         """The first half of ``score``, which has to go through the chunks in their order."""
         rows = len(chunk.lines) + len(chunk.refused)
-        chunk, columns, unknown = self._known(chunk)
         lines = chunk.lines.tolist()
         if not lines:
             return Read(chunk, rows, None)
-        found = encode(self.model.knowledge, columns, chunk.cells, lines, lenient=self.lenient, seen=seen)
-        return Read(chunk, rows, replace(found, rejects=[*unknown, *found.rejects]) if unknown else found)
-
-    def skip(self, chunk: Chunk, seen: CaseIds) -> None:
-        """What ``read`` remembers of a chunk."""
-        chunk, _, _ = self._known(chunk)
-        if len(chunk.lines):
-            seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
+        columns, cells, offences = self._known(chunk)
+        found = encode(self.model.knowledge, columns, cells, lines, lenient=self.lenient, seen=seen)
+        if offences:
+            bad = set() if self.lenient else {reject.line for reject in offences}
+            kept = np.array([at for at, row in enumerate(found.rows.tolist()) if lines[row] not in bad], dtype=np.intp)
+            ids = [found.case_ids[at] for at in kept.tolist()]
+            found = Encoded(select(found.evidence, kept), found.rows[kept], ids, [*offences, *found.rejects])
+        return Read(chunk, rows, found)
 
     def solve(self, read: Read) -> Scored:
         """The second half of ``score``, the long one; chunks do not depend on each other here."""
@@ -137,57 +136,46 @@ class Scorer:
             dropped = sum(reject.line in kept for reject in found)
         return Scored(table, sorted([*chunk.refused, *found], key=_line), read.rows, len(ids), dropped)
 
-    def _known(self, chunk: Chunk) -> tuple[Chunk, tuple[Column, ...], list[Reject]]:
-        """The rows that can be read, the meaning of their columns, and the cells that a lenient reading passes over.
+    def _known(self, chunk: Chunk) -> tuple[tuple[Column, ...], list[Any], list[Reject]]:
+        """The columns that can be read, and a reject for every cell in one that cannot, where rows name their own columns.
 
-        Where rows name their own columns, one that names an unknown column, or two columns for one thing, is a reject.
+        These are unknown columns, and second columns for one thing; what is said of a row does not depend on the others.
         """
-        own = chunk.names != self._checked
         try:
             columns = self._interpreted(chunk.names)
-            if not own or all(column.kind != "unknown" for column in columns):
-                return chunk, columns, []
+            if chunk.names == self._checked or all(column.kind != "unknown" for column in columns):
+                return columns, chunk.cells, []
         except UsageError:
             pass
-        kb = self.model.knowledge
-        refused = list(chunk.refused)
-        unknown: list[Reject] = []
-        keep = np.ones(len(chunk.lines), dtype=np.bool_)
-        taken: list[tuple[Column, list[Any]]] = []
-        owner: dict[tuple[str, str], list[str | None]] = {}
+        ids = case_ids(chunk.names, chunk.cells, chunk.lines.tolist())
+        offences: list[Reject] = []
+        taken: list[Column] = []
+        cells: list[list[Any]] = []
+        owner: dict[tuple[str, str], dict[int, str]] = {}
         for name, cell in zip(chunk.names, chunk.cells, strict=True):
             values = _values(cell)
-            given = [row for row in np.flatnonzero(keep).tolist() if values[row] is not None]
+            given = [row for row, value in enumerate(values) if value is not None]
             if not given and name.strip() != CASE_ID:
                 continue
             try:
-                (column,) = interpret([name], kb, self.lenient)
-                problem = None
+                (column,) = interpret([name], self.model.knowledge, self.lenient)
+                message = f"unknown column {name!r}; read over"
             except UsageError as error:
-                column, problem = Column(name, "unknown", name), str(error)
-            if column.kind == "unknown":
-                message = problem or f"unknown column {name!r}; read over"
-                found = [_reject(chunk, row, name, values[row], "unknown_column", message) for row in given]
-                if problem is None:
-                    unknown += found
-                else:
-                    refused += found
-                    keep[given] = False
-                continue
-            owners = owner.setdefault((column.kind, column.id), [None] * len(values))
-            for row in given:
-                if owners[row] is not None:
-                    message = f"{owners[row]!r} and {name!r} both mean {column.id}; keep one"
-                    refused.append(_reject(chunk, row, name, values[row], "duplicate_column", message))
-                    keep[row] = False
-                owners[row] = name
-            taken.append((column, values))
-        rows = np.flatnonzero(keep)
-        cells = [[values[row] for row in rows.tolist()] for _, values in taken]
-        names = tuple(column.name for column, _ in taken)
-        left = set(chunk.lines[rows].tolist())
-        known = Chunk(names, cells, chunk.lines[rows], lambda row: chunk.text(int(rows[row])), refused)
-        return known, tuple(column for column, _ in taken), [reject for reject in unknown if reject.line in left]
+                column, message = Column(name, "unknown", name), str(error)
+            offending = dict.fromkeys(given, ("unknown_column", message)) if column.kind == "unknown" else {}
+            if column.kind not in ("unknown", "annotation"):
+                first = owner.setdefault((column.kind, column.id), {})
+                for row in given:
+                    if first.setdefault(row, name) != name:
+                        message = f"{first[row]!r} and {name!r} both mean {column.id}; keep one"
+                        offending[row] = ("duplicate_column", message)
+            for row, (error_, message) in offending.items():
+                offences.append(Reject(int(chunk.lines[row]), ids[row], name, str(values[row]), error_, message))
+                values[row] = None
+            if column.kind != "unknown":
+                taken.append(column)
+                cells.append(values)
+        return tuple(taken), cells, offences
 
     def _empty(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in self.schema], schema=self.schema)
@@ -228,10 +216,6 @@ class Scorer:
             if bounds is not None:
                 columns += [pa.array(np.ascontiguousarray(end[:, k])) for k in range(len(causes)) for end in bounds]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
-
-
-def _reject(chunk: Chunk, row: int, name: str, value: object, error: str, message: str) -> Reject:
-    return Reject(int(chunk.lines[row]), "", name, str(value), error, message, chunk.text(row))
 
 
 def _line(reject: Reject) -> int:

@@ -76,15 +76,24 @@ class Source:
             raise UsageError(f"{self.name}: no such file") from None
         except OSError as error:
             raise UsageError(f"{self.name}: cannot be read: {error.strerror}") from None
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _open(self) -> None:
         self.stream = _Hashed(pa.CompressedInputStream(self.raw, self.compression) if self.compression else self.raw)
         with self._readable():
             if self.kind == "csv":
                 self.rows = CsvRows(self.stream, shown(self.name), self.encoding)
                 self.header = self.rows.header
             elif self.kind == "parquet":
-                self.table = pq.ParquetFile(self.raw if self.regular else pa.BufferReader(self.raw.read()))
+                self.table = pq.ParquetFile(
+                    self.raw if self.regular else pa.BufferReader(self.raw.read()), page_checksum_verification=True
+                )
                 self.header = [name.strip() for name in self.table.schema_arrow.names]
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self.regular:  # a pipe may still be read by a thread that waits for it
@@ -151,12 +160,13 @@ class Source:
         refused: list[Reject] = []
         for number, raw in enumerate(raws, line):
             text = raw.decode("utf-8", "replace").removeprefix("\ufeff").strip(" \t\r\n")
-            if not text:
+            if not text and len(raw) <= MAX_ROW:
                 continue
             value, problem = _object(raw)
             if problem:
                 shown = text[:1000]
-                refused.append(Reject(number, "", "", shown, *problem, shown if problem[0] == "line_too_long" else text))
+                original = (shown or "a line of blanks") if problem[0] == "line_too_long" else text
+                refused.append(Reject(number, "", "", shown, *problem, original))
                 continue
             # As in a table without the column, the line names a case that names itself nowhere.
             objects.append({CASE_ID: str(number), **value})
@@ -305,7 +315,7 @@ def _text_cell(name: str, value: Any) -> str:
         return ";".join(_text_cell("", item) for item in value)
     if isinstance(value, (list, dict, bool, type(None))):
         return json.dumps(value, default=str, ensure_ascii=False)
-    return str(value)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _names(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
