@@ -114,11 +114,8 @@ class Source:
         done = 0
         with self._readable():
             for batch in self.table.iter_batches(batch_size=ROWS):
-                names = tuple(batch.schema.names)
-                cells = [_plain(column) for column in batch.columns]
-                lines = np.arange(done + 1, done + 1 + batch.num_rows)
+                yield arrow_chunk(batch, done + 1)
                 done += batch.num_rows
-                yield Chunk(names, cells, lines, _RowText(batch))
 
     def _jsonl(self) -> Iterator[Chunk]:
         line = 0
@@ -195,6 +192,13 @@ class _Readable:
             raise UsageError(f"{shown(self.source.name)}: cannot be read as {what}: {first}") from None
 
 
+def arrow_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
+    """Typed rows: numbers, booleans, text and lists of ids. ``first`` : number of the first row."""
+    cells = [_plain(column) for column in batch.columns]
+    lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
+    return Chunk(tuple(batch.schema.names), cells, lines, _RowText(batch))
+
+
 class _RowText:
     """A row of a typed table as a JSON object."""
 
@@ -208,7 +212,11 @@ class _RowText:
 def _plain(column: pa.Array) -> pa.Array:
     """Lists of ids as text with ';' between; everything else as it is."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        return pc.binary_join(column.cast(pa.list_(pa.string())), ";")
+        texts = column.cast(pa.list_(pa.string()))
+        if texts.flatten().null_count:
+            # A null among ids says nothing, as between ';;' in text; Arrow would make the whole list null.
+            texts = pa.array([row and [id_ for id_ in row if id_ is not None] for row in texts.to_pylist()], texts.type)
+        return pc.binary_join(texts, ";")
     return column
 
 
