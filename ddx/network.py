@@ -8,7 +8,7 @@ Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A age b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -220,23 +220,16 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
     """
     if setting not in kb.settings:
         raise UsageError(f"unknown setting {setting!r}{nearest(setting, kb.settings)}; known: {', '.join(kb.settings)}")
-    value = {p.id: p.value for p in kb.parameters.values()} | dict(values or {})
+    value = kb.means | dict(values or {})
     causes, findings = tuple(kb.causes), tuple(kb.findings)
-    risk_factors = tuple(c.id for c in kb.risk_factors)
     bands, sexes = tuple(c.id for c in kb.age_bands), tuple(c.id for c in kb.sexes)
     share = np.outer(
         _normalized([value[f"population:{b}"] for b in bands]), _normalized([value[f"population:{s}"] for s in sexes])
     )
+    risk_factors = tuple(c.id for c in kb.risk_factors)
     context_prior = np.stack([_context_prior(value, x, bands, sexes, share) for x in risk_factors], axis=-1)
     requires = np.array([risk_factors.index(c.requires) if c.requires else -1 for c in kb.risk_factors], dtype=np.intp)
-    log_ratio = {
-        context: np.array([np.log(value.get(f"or:{cause}:{context}", 1.0)) for cause in causes])
-        for context in (*bands, *sexes, *risk_factors)
-    }
-    stratum = np.array([[log_ratio[b] + log_ratio[s] for s in sexes] for b in bands])
-    context_log_odds = np.stack([log_ratio[x] for x in risk_factors], axis=-1)
-    prevalence = np.array([_prevalence(value, cause, setting, len(causes)) for cause in causes])
-    intercept = solve_intercepts(prevalence, stratum, context_log_odds, context_prior, requires, share)
+    prevalence, log_odds, context_log_odds = _cause_arrays(kb, setting, value, causes, context_prior, requires, share)
     arrays = finding_arrays(kb, value).usable()
     return LayeredNetwork(
         causes=causes,
@@ -246,18 +239,69 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
         sexes=sexes,
         graded=kb.graded,
         prevalence=prevalence,
-        log_odds=intercept + stratum,
+        log_odds=log_odds,
         context_log_odds=context_log_odds,
         context_prior=context_prior,
         requires=requires,
         share=share,
-        link=arrays.link,
-        leak=arrays.leak,
         syndromes=tuple(kb.syndromes),
-        syndrome_link=arrays.syndrome_link,
-        syndrome_leak=arrays.syndrome_leak,
-        finding_syndrome=arrays.finding_syndrome,
+        **vars(arrays),
     )
+
+
+def revise_network(network: LayeredNetwork, kb: KnowledgeBase, setting: str, values: Mapping[str, float]) -> LayeredNetwork:
+    """What ``build_network`` returns for these values, from the network of the means: only what depends on them is made anew.
+
+    Arrays that stay are the very arrays of ``network``.
+    """
+    value = kb.means | dict(values)
+    kinds = {parameter.partition(":")[0] for parameter in values}
+    if "population" in kinds:
+        return build_network(kb, setting, values)
+    if kinds & {"link", "leak"}:
+        network = replace(network, **vars(finding_arrays(kb, value).usable()))
+    if not kinds - {"link", "leak"}:
+        return network
+    named = {parameter.replace("@", ":").split(":")[1] for parameter in values if parameter.startswith(("or:", "prior:"))}
+    context_prior = network.context_prior if "context" not in kinds else network.context_prior.copy()
+    for x, factor in enumerate(network.risk_factors):
+        if any(p == f"context:{factor}" or p.startswith(f"context:{factor}@") for p in values):
+            context_prior[..., x] = _context_prior(value, factor, network.age_bands, network.sexes, network.share)
+            family = [x, *np.flatnonzero(network.requires == x)]
+            changed = (network.context_log_odds[:, family] != 0.0).any(axis=1)
+            named |= {network.causes[k] for k in np.flatnonzero(changed)}
+    causes = [cause for cause in network.causes if cause in named]
+    rows = [network.causes.index(cause) for cause in causes]
+    arrays = _cause_arrays(kb, setting, value, causes, context_prior, network.requires, network.share)
+    prevalence, log_odds, context_log_odds = (
+        a.copy() for a in (network.prevalence, network.log_odds, network.context_log_odds)
+    )
+    prevalence[rows], log_odds[..., rows], context_log_odds[rows] = arrays
+    return replace(
+        network, prevalence=prevalence, log_odds=log_odds, context_log_odds=context_log_odds, context_prior=context_prior
+    )
+
+
+def _cause_arrays(
+    kb: KnowledgeBase,
+    setting: str,
+    value: Mapping[str, float],
+    causes: Sequence[str],
+    context_prior: Floats,
+    requires: Ints,
+    share: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Prevalence (k,), log odds (A, 2, k) and log odds ratios of the risk factors (k, C) of some causes."""
+
+    def log_ratio(context: str) -> Floats:
+        return np.array([np.log(value.get(f"or:{cause}:{context}", 1.0)) for cause in causes])
+
+    sexes = [log_ratio(s.id) for s in kb.sexes]
+    stratum = np.array([[band + sex for sex in sexes] for band in [log_ratio(b.id) for b in kb.age_bands]])
+    context_log_odds = np.stack([log_ratio(x.id) for x in kb.risk_factors], axis=-1)
+    prevalence = np.array([_prevalence(value, cause, setting, len(kb.causes)) for cause in causes])
+    intercept = solve_intercepts(prevalence, stratum, context_log_odds, context_prior, requires, share)
+    return prevalence, intercept + stratum, context_log_odds
 
 
 def _prevalence(value: Mapping[str, float], cause: str, setting: str, n_causes: int) -> float:
@@ -299,7 +343,7 @@ def solve_intercepts(
     """
     intercept = np.empty(len(prevalence))
     for k, target in enumerate(prevalence):
-        offset, weight = _offsets(stratum[..., k], context_log_odds[k], context_prior, requires, share)
+        offset, weight = offsets(stratum[..., k], context_log_odds[k], context_prior, requires, share)
         low, high = _logit(target) - offset.max(), _logit(target) - offset.min()
         b = 0.5 * (low + high)
         for _ in range(100):
@@ -315,7 +359,7 @@ def solve_intercepts(
     return intercept
 
 
-def _offsets(stratum: Floats, log_odds: Floats, prior: Floats, requires: Ints, share: Floats) -> tuple[Floats, Floats]:
+def offsets(stratum: Floats, log_odds: Floats, prior: Floats, requires: Ints, share: Floats) -> tuple[Floats, Floats]:
     """Log odds offset and probability of every combination of stratum and of the risk factors that matter."""
     used = set(np.flatnonzero(log_odds).tolist())
     used |= {int(requires[j]) for j in used if requires[j] >= 0}

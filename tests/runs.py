@@ -107,6 +107,7 @@ def expected_of_table(model: ddx.Model, header: list[str], rows: list[list[str]]
 @contextmanager
 def chunked(rows: int = 8192, block: int = 1 << 22, longest: int | None = None, *, csv_module: bool = False):
     """Other sizes of blocks and chunks, and the csv module for all of CSV."""
+    limit = csv.field_size_limit()  # which CsvRows sets, and knowledge bases have cells as well
     with pytest.MonkeyPatch.context() as patch:
         for module in (lines, sources):
             patch.setattr(module, "ROWS", rows)
@@ -115,4 +116,7 @@ def chunked(rows: int = 8192, block: int = 1 << 22, longest: int | None = None, 
                 patch.setattr(module, "MAX_ROW", longest)
         if csv_module:
             patch.setattr(lines.CsvRows, "_is_plain", lambda *_: False)
-        yield
+        try:
+            yield
+        finally:
+            csv.field_size_limit(limit)

@@ -47,8 +47,8 @@ ROWS = {
         b'{"case_id": "a", "present": ["tremor", "fatigue"]}\n{"case_id": "b", "tremor": [1]}\n'
         b'{"case_id": "c", "present": []}\n'
         b'{"case_id": "d", "present": ["tremor", null]}\n{"case_id": "e", "present": [["tremor"]]}\n{"case_id": [1]}\n',
-        "acz",
-        [(2, "not_a_value"), (4, "unknown_id"), (5, "unknown_id"), (6, "bad_json")],
+        "acdz",
+        [(2, "not_a_value"), (5, "unknown_id"), (6, "bad_json")],
     ),
     "booleans": (
         b'{"case_id": "a", "tremor": true}\n{"case_id": "b", "age": true}\n{"case_id": "c", "age": 1}\n'

@@ -23,8 +23,8 @@ LAYERS = (
 )
 EDGE = LAYERS[0]
 ENTRANCES = ("ddx", "ddx.__main__")
-# The format of tables in files: what ddx.batch is for.
-ALLOWED = {"ddx.batch": ("pyarrow",)}
+# The format of tables in files, and between Spark and Python: what these are for.
+ALLOWED = {"ddx.batch": ("pyarrow",), "ddx.spark": ("pyarrow",)}
 HEAVY = ("pgmpy", "rich", "typer", "pyarrow", "matplotlib", "mpmath", "pyagrum", "SALib", "scipy", "pyspark")
 MAX_LINES = 400
 

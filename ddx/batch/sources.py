@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows
@@ -93,7 +94,7 @@ class Source:
                 self.table = pq.ParquetFile(
                     self.raw if self.regular else pa.BufferReader(self.raw.read()), page_checksum_verification=True
                 )
-                self.header = [name.strip() for name in self.table.schema_arrow.names]
+                self.header = list(self.table.schema_arrow.names)
 
     def __exit__(self, *_: object) -> None:
         if self.regular:  # a pipe may still be read by a thread that waits for it
@@ -129,11 +130,8 @@ class Source:
         done = 0
         with self._readable():
             for batch in self.table.iter_batches(batch_size=ROWS):
-                names = tuple(name.strip() for name in batch.schema.names)
-                cells = [_plain(name, column) for name, column in zip(names, batch.columns, strict=True)]
-                lines = np.arange(done + 1, done + 1 + batch.num_rows)
+                yield arrow_chunk(batch, done + 1)
                 done += batch.num_rows
-                yield Chunk(names, cells, lines, _RowText(batch))
 
     def _jsonl(self) -> Iterator[Chunk]:
         line = 1
@@ -238,6 +236,13 @@ class _Joined:
         return "\n".join(self.texts[row])
 
 
+def arrow_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
+    """Typed rows: numbers, booleans, text and lists of ids. ``first`` : number of the first row."""
+    cells = [_plain(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
+    return Chunk(tuple(batch.schema.names), cells, lines, _RowText(batch))
+
+
 class _RowText:
     """A row of a typed table as a JSON object."""
 
@@ -261,6 +266,9 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return column
+    lists = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
+    if name.strip() in LISTS and lists and not column.flatten().null_count:
+        return pc.binary_join(column, ";")
     return pa.array([None if cell is None else _text_cell(name, cell) for cell in _objects_of(column)], pa.string())
 
 
@@ -311,8 +319,9 @@ def _json_cell(name: str, value: Any) -> Any:
 
 def _text_cell(name: str, value: Any) -> str:
     """Lists of ids with ';' between; what is no value of a cell as it would stand in JSON, for its reject."""
-    if isinstance(value, list) and name in LISTS:
-        return ";".join(_text_cell("", item) for item in value)
+    if isinstance(value, list) and name.strip() in LISTS:
+        # A null among ids says nothing, as between ';;' in text.
+        return ";".join(_text_cell("", item) for item in value if item is not None)
     if isinstance(value, (list, dict, bool, type(None))):
         return json.dumps(value, default=str, ensure_ascii=False)
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

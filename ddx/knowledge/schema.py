@@ -214,6 +214,11 @@ class KnowledgeBase:
         return tuple(c for c in self.context.values() if c.kind == "risk_factor")
 
     @cached_property
+    def means(self) -> dict[str, float]:
+        """Parameter id -> the number that the network uses."""
+        return {p.id: p.value for p in self.parameters.values()}
+
+    @cached_property
     def graded(self) -> MappingProxyType[str, tuple[str, ...]]:
         """Graded finding -> its levels, lowest first."""
         groups: dict[str, list[Finding]] = {}
