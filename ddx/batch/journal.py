@@ -30,15 +30,16 @@ class Journal:
         UsageError
             There is nothing to resume, or the earlier run was another one.
         """
-        if self.path is None:
-            raise UsageError("--resume needs files for input and output; standard input cannot be read a second time")
+        assert self.path is not None
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
+            if not {"settings", "point"} <= set(content):
+                return None
         except FileNotFoundError:
             if part_of(self.target).exists():
                 return None
             raise UsageError(f"{self.target}: there is no unfinished run to resume; leave --resume out") from None
-        except ValueError:
+        except (ValueError, TypeError):
             return None
         except OSError as error:
             raise UsageError(f"{self.target}: the unfinished run cannot be read: {error.strerror}") from None

@@ -128,6 +128,8 @@ def score_file(
             raise UsageError(f"{meta}: is no regular file; name another output")
         if side == target or (STREAM not in (side, target) and Path(side).resolve() == Path(target).resolve()):
             raise UsageError(f"{shown(target, 'output')}: is the target of both posteriors and rejects; name two files")
+    if resume and STREAM in (source, target):
+        raise UsageError("--resume needs files for input and output; standard input cannot be read a second time")
     scorer = Scorer(model, lenient=lenient, form=Form(top, long, intervals, seed))
     settings = {
         "source": str(Path(source).resolve()) if source != STREAM else STREAM,

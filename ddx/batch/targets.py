@@ -32,14 +32,20 @@ def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
     """
     if target == STREAM:
         return
-    path = Path(target)
+    try:
+        _check_path(source, Path(target), only_csv)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
+
+
+def _check_path(source: str, path: Path, only_csv: bool) -> None:
     if source != STREAM and path.resolve() == Path(source).resolve():
         raise UsageError(f"{path}: is both input and output; name another output")
     if path.is_dir():
         raise UsageError(f"{path}: is a directory; name a file in it")
     if path.exists() and not path.is_file():  # a device or pipe would be replaced by a file
         raise UsageError(f"{path}: is no regular file; - is standard output")
-    known = format_of(target)
+    known = format_of(str(path))
     if known is None or (only_csv and known != ("csv", None)):
         formats = "a .csv file" if only_csv else "a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)"
         raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to {formats}")

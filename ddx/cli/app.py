@@ -51,8 +51,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not message:
             closed = isinstance(error, BrokenPipeError)
-            why = "was closed before everything was written" if closed else f"cannot be written: {error.strerror}"
-            message, code = f"standard output {why}", 2
+            why = " was closed before everything was written" if closed else f": cannot be written: {error.strerror}"
+            message, code = f"standard output{why}", 2
     if message:
         print(f"ddx: {message}", file=sys.stderr)
     sys.exit(code)  # type: ignore[arg-type]
