@@ -23,7 +23,10 @@ def test_a_full_standard_output(arguments, tmp_path, tiny_folder):
     kb = [] if arguments == ["--help"] else ["--kb", tiny_folder]
     with open("/dev/full", "w") as full, ddx(tmp_path, *arguments, *kb, stdout=full) as process:
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (2, "ddx: standard output: cannot be written: No space left on device\n")
+    assert process.returncode == 2
+    assert errors.startswith("ddx: ")
+    assert errors.endswith(": No space left on device\n")
+    assert errors.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["cases.csv"]
 
 
@@ -48,13 +51,16 @@ def test_a_reader_that_goes_away_while_the_writer_waits(tmp_path, tiny_folder):
         assert process.stdin
         assert process.stdout
         process.stdout.close()
-        process.stdin.write("case_id,tremor\n")
-        for i in range(1_000_000):  # three blocks, which are read; then neither more nor an end
-            process.stdin.write(f"{i},1\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write("case_id,tremor\n")
+            for i in range(540_000):  # more than a block, which is read; then neither more nor an end
+                process.stdin.write(f"{i},1\n")
+            process.stdin.flush()
         assert process.stderr
         assert process.stderr.read() == "ddx: standard output was closed before everything was written\n"
         assert process.wait(timeout=60) == 2
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 @pytest.mark.parametrize(

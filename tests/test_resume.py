@@ -170,8 +170,6 @@ def test_killed_runs_continue_to_the_same_bytes(peace, tmp_path, drive):
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_run_that_was_killed_between_two_names(number, peace, tmp_path, drive):
     source, target, expected, counts = peace
-    if target not in ("out.csv", "out.csv.gz"):
-        pytest.skip("the names are given alike")
     assert drive(source, tmp_path / target, f"replace {number}")[0] == -signal.SIGKILL
     code, answer = drive(source, tmp_path / target, resume=True)
     assert (code, answer) == (0, [*counts[:4], counts[0]])
@@ -188,9 +186,9 @@ def killed(tmp_path, drive):
     return partial(drive, source, tmp_path / "out.csv"), tmp_path
 
 
-def test_what_is_not_the_same_run_is_not_resumed(killed, tmp_path):
+def test_what_is_not_the_same_run_is_not_resumed(killed):
     again, folder = killed
-    before = left(folder)
+    before = {name for name in left(folder) if not name.endswith(".lock")}
     for options, what in (
         ({"lenient": True}, "lenient"),
         ({"top": 2}, "form"),
@@ -271,7 +269,7 @@ def test_one_run_a_target(tmp_path, tiny_folder, drive):
     command = [sys.executable, "-m", "ddx", "score", "../cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
     with subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) as first:
         with open(tmp_path / "cases.csv", "w") as pipe:
-            pipe.write("case_id,tremor\na,1\na,1\n")
+            pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
             pipe.flush()
             while ".out.csv.lock" not in left(work):
                 assert first.poll() is None
