@@ -20,6 +20,7 @@ from ddx.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -165,7 +166,7 @@ def sensitivity_curve(
         raise UsageError(f"interval: got {interval[0]:g} to {interval[1]:g}, expected the lower end first")
     figure = _figure(4.4, title)
     axes = figure.add_subplot()
-    keys: list[Artist] = []
+    keys: dict[str, Artist] = {}
     leading = table["leading"].astype(str).to_list()
     look = {cause: i for i, cause in enumerate(dict.fromkeys(leading))}
     starts = [0, *(i for i in range(1, len(x)) if leading[i] != leading[i - 1]), len(x)]
@@ -176,24 +177,21 @@ def sensitivity_curve(
         # Up to the borders, so that the curve has no gaps.
         own = np.unique(np.r_[borders[j], x[start:stop], borders[j + 1]])
         colour, style = _COLOURS[look[cause] % len(_COLOURS)], _STYLES[look[cause] % len(_STYLES)]
-        label = f"{cause} leads"
-        (line,) = axes.plot(own, np.interp(own, x, y), style, color=colour, linewidth=2.0, label=label)
-        if label not in [key.get_label() for key in keys]:
-            keys.append(line)
+        (keys[cause],) = axes.plot(own, np.interp(own, x, y), style, color=colour, linewidth=2.0, label=f"{cause} leads")
     marks = [axes.axvline(c, color=_GREY, linestyle=":", linewidth=1.2, label="the leading cause changes") for c in changes]
-    keys += marks[:1]
+    others: list[Artist] = [*marks[:1]]
     now = float(np.interp(value, x, y))
-    keys += axes.plot([value], [now], "o", color="black", markersize=8.0, label=f"now: {_number(value)}", zorder=3.0)
+    others += axes.plot([value], [now], "o", color="black", markersize=8.0, label=f"now: {_number(value)}", zorder=3.0)
     if interval is not None:
         label = f"interval: {_number(interval[0])} to {_number(interval[1])}"
-        keys.append(axes.axvspan(*interval, color="0.92", zorder=0.0, label=label))
+        others.append(axes.axvspan(*interval, color="0.92", zorder=0.0, label=label))
     if np.ptp(y) < 1e-6:
         axes.set_ylim(now - 0.05, now + 0.05)
     _numbers(axes)
     _frame(axes)
     axes.set_xlabel(_wrapped(f"Value of {table.index.name}", 80))
     axes.set_ylabel(_PROBABILITY)
-    _legend(figure, keys, 2)
+    _legend(figure, [*keys.values(), *others], 2)
     return figure
 
 
@@ -214,8 +212,8 @@ def heat_map(surface: pd.DataFrame, point: tuple[float, float], title: str | Non
     UsageError
         The surface has fewer than two rows or columns.
     """
-    if min(surface.shape) < 2:
-        rows, columns = surface.shape
+    rows, columns = surface.shape
+    if min(rows, columns) < 2:
         allowed = "a grid of at least two values of each parameter, as sensitivity.surface returns it"
         raise UsageError(f"heat_map: got {rows} rows and {columns} columns, expected {allowed}")
     figure = _figure(5.6, title)
@@ -229,20 +227,12 @@ def heat_map(surface: pd.DataFrame, point: tuple[float, float], title: str | Non
         halo: list[AbstractPathEffect] = [withStroke(linewidth=2.4, foreground="white")]
         lines = axes.contour(x, y, z, _round_numbers().tick_values(z.min(), z.max()), colors="black", linewidths=0.9)
         lines.set_path_effects(halo)
-        for text in axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=_SMALL):
-            text.set(path_effects=halo, clip_on=False)
+        spots = _label_spots(lines, point)
+        for text in axes.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=_SMALL, manual=spots) if spots else ():
+            text.set_path_effects(halo)
     now = f"now: {_number(point[0])} (up), {_number(point[1])} (right)"
-    (key,) = axes.plot(
-        [point[1]],
-        [point[0]],
-        "o",
-        color=_RED,
-        markeredgecolor="white",
-        markeredgewidth=1.5,
-        markersize=11.0,
-        label=now,
-        zorder=4,
-    )
+    rim: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 1.5}
+    (key,) = axes.plot([point[1]], [point[0]], "o", color=_RED, markersize=11.0, label=now, zorder=4.0, **rim)
     _numbers(axes)
     axes.set_xlabel(_wrapped(str(surface.columns.name), 70))
     axes.set_ylabel(_wrapped(str(surface.index.name), 50))
@@ -358,6 +348,20 @@ def _round_numbers() -> MaxNLocator:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(8, steps=[1, 2, 5, 10])
+
+
+def _label_spots(lines: QuadContourSet, point: tuple[float, float]) -> list[tuple[float, float]]:
+    """A place in the middle of each contour that is long enough, away from the present values."""
+    now, spots = np.array([point[1], point[0]]), []
+    size = np.ptp(lines.axes.dataLim.get_points(), axis=0)
+    for path in lines.get_paths():
+        pieces = [np.asarray(piece) for piece in path.to_polygons(closed_only=False)]
+        line = max(pieces, key=lambda piece: np.ptp(piece / size, axis=0).sum(), default=now[None])
+        if np.ptp(line / size, axis=0).sum() > 0.15:
+            middle, third = line[len(line) // 2], line[len(line) // 3]
+            x, y = third if np.abs((middle - now) / size).sum() < 0.1 else middle
+            spots.append((float(x), float(y)))
+    return spots
 
 
 def _numbers(axes: Axes) -> None:

@@ -236,7 +236,7 @@ def test_a_curve_shows_the_table_the_present_value_and_where_another_cause_leads
     assert point.get_xdata() == pytest.approx([value])
     assert point.get_ydata() == pytest.approx([tiny.diagnose(**CASE).posterior["neuropathy"]], abs=1e-3)
     (shade,) = axes.patches
-    assert (shade.get_x(), shade.get_x() + shade.get_width()) == pytest.approx((0.5, 0.8))
+    assert tuple(shade.get_path().transformed(shade.get_patch_transform()).get_extents().intervalx) == pytest.approx((0.5, 0.8))
     assert axes.get_xlabel() == f"Value of {parameter}"
     assert legend(figure)[-1] == "interval: 0.5 to 0.8"
     apart(figure)
@@ -304,6 +304,22 @@ def test_a_heat_map_of_any_range_can_be_read(low, high):
     figure = plots.heat_map(grid(z), (0.2, 0.03))
     assert any(isinstance(c, QuadContourSet) for c in figure.axes[0].collections) == (high - low > 1e-9)
     apart(figure)
+
+
+def test_labels_of_contours_stay_away_from_the_present_values_and_the_edge():
+    z = np.add.outer(np.linspace(0.1, 0.5, 9), np.linspace(0.0, 0.4, 9))
+    for i, j in ((0.2, 0.03), (0.25, 0.02), (0.15, 0.05)):
+        figure = plots.heat_map(grid(z), (i, j))
+        apart(figure)
+        axes = figure.axes[0]
+        (contours,) = [c for c in axes.collections if isinstance(c, QuadContourSet)]
+        x, y = axes.transData.transform((j, i))
+        assert len(contours.labelTexts) >= 5
+        for text in contours.labelTexts:
+            box = text.get_window_extent()
+            assert np.hypot((box.x0 + box.x1) / 2 - x, (box.y0 + box.y1) / 2 - y) > 15.0
+            assert axes.bbox.x0 < box.x0 < box.x1 < axes.bbox.x1
+            assert axes.bbox.y0 < box.y0 < box.y1 < axes.bbox.y1
 
 
 def test_a_flip_map_shows_the_table_nearest_on_top(tiny):
