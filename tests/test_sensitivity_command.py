@@ -65,6 +65,13 @@ def test_standard_output_is_the_csv_file_alone(run):
     assert "setting clinic" not in out
 
 
+def test_a_tornado_diagram_is_drawn(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert run(*CASE, "--plot", "tornado.png", "-o", "table.csv")[0] == 0
+    assert (tmp_path / "tornado.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cases.csv", "table.csv", "tornado.png"]
+
+
 def test_flips_say_what_happens_then(run, tiny):
     _, out, _ = run(*CASE, "--flips", "--top", "2")
     case = {"present": ["arm_weakness", "numbness"], "absent": ["tremor"], "age": 70, "sex": "female"}
@@ -98,10 +105,18 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_summed_up(run, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cases.csv", "--present", "tremor"], "--present is for one case, but cases.csv is a file of cases; give one or the other"),
+        (
+            ["cases.csv", "--present", "tremor"],
+            "--present is for one case, but cases.csv is a file of cases; give one or the other",
+        ),
         (["cases.csv", "--flips"], "--flips is for one case, but cases.csv is a file of cases; give one or the other"),
         (["--level", "1.5"], "--level: got 1.5, expected a number between 0 and 1"),
         (["--present", "tremor", "--target", "strok"], "target: unknown cause 'strok'; nearest: stroke"),
+        (["cases.csv", "--plot", "x.png"], "--plot is for one case, but cases.csv is a file of cases; give one or the other"),
+        (
+            ["--present", "tremor", "--plot", "x.gif"],
+            "x.gif: unknown picture format '.gif'; write to a .png, .svg or .pdf file",
+        ),
         (["nothing.csv"], "nothing.csv: no such file"),
         (["--present", "tremor", "-o", "nowhere/table.csv"], "nowhere/table.csv: "),
     ],

@@ -181,6 +181,9 @@ def sensitivity(
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="CSV file of all parameters; - is standard output.")
     ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="Tornado diagram of one case: .png, .svg or .pdf. Needs the extra plots.")
+    ] = None,
 ) -> None:
     """Show which parameters matter: for one case, or summed up over a file of cases.
 
@@ -194,9 +197,9 @@ def sensitivity(
     given = _case(present, absent, uncertain, measure, context, age, sex)
     model = load(kb, setting)
     if cases is None:
-        show_case(model, given, target, level, top, flips, output)
+        show_case(model, given, target, level, top, flips, output, plot)
         return
-    used = [option for option, value in (("--target", target), ("--flips", flips)) if value]
+    used = [option for option, value in (("--target", target), ("--flips", flips), ("--plot", plot)) if value]
     used += [
         f"--{'measure' if name == 'measurements' else name}" for name, value in given.items() if value not in ({}, [], None)
     ]

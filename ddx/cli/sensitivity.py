@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddx.batch import STREAM, Target, check_target
 from ddx.cli.show import console
 from ddx.cli.validation import table
+from ddx.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,18 +20,29 @@ if TYPE_CHECKING:
 
 
 def show_case(
-    model: Model, case: Mapping[str, Any], target: str | None, level: float, top: int, flips: bool, output: str | None
+    model: Model,
+    case: Mapping[str, Any],
+    target: str | None,
+    level: float,
+    top: int,
+    flips: bool,
+    output: str | None,
+    plot: str | None,
 ) -> None:
     """One-way sensitivity of a case, and what would change its leading cause."""
     from ddx import sensitivity
 
     if output is not None:
         check_target(STREAM, output, only_csv=True)
+    if plot is not None:
+        _check_plot(plot)
     diagnosis = model.diagnose(**case)
     watched = target or str(diagnosis.posterior.index[0])
     found = sensitivity.one_way(model, diagnosis, watched, level=level)
     if output is not None:
         _write(found, output)
+    if plot is not None:
+        _draw(found, float(diagnosis.posterior[watched]), top, f"P({watched})", plot)
     if output != STREAM:
         kb, out = model.knowledge, console()
         out.print(f"P({watched}) = {_g(diagnosis.posterior[watched])}. {kb.name} {kb.version}, setting {model.setting}.\n")
@@ -106,6 +120,30 @@ def _write(found: pd.DataFrame, target: str) -> None:
     except BaseException:
         file.close(keep=False)
         raise
+
+
+def _check_plot(target: str) -> None:
+    """Refuse a picture that cannot be made before any work is done."""
+    from importlib.util import find_spec
+
+    path = Path(target)
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{target}: unknown picture format {path.suffix!r}; write to a .png, .svg or .pdf file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{target}: the directory {path.parent} does not exist; make it first")
+    if find_spec("matplotlib") is None:
+        raise UsageError('--plot: pictures need matplotlib: pip install "ddx[plots]"')
+
+
+def _draw(found: pd.DataFrame, posterior: float, top: int, title: str, target: str) -> None:
+    """A tornado diagram that appears under its name when it is complete."""
+    from ddx.plots import tornado
+
+    picture = io.BytesIO()
+    tornado(found, posterior, top, title).savefig(picture, format=Path(target).suffix[1:])
+    part = Path(target).with_name(f".{Path(target).name}.part")
+    part.write_bytes(picture.getvalue())
+    part.replace(target)
 
 
 def _sources(sources: str) -> str:
