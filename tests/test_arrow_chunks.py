@@ -7,6 +7,8 @@ import json
 import pyarrow as pa
 import pytest
 
+import ddx
+from ddx.batch import Form
 from ddx.batch.sources import arrow_chunk
 
 LISTS = [["a", "b"], [], None, ["a", None], [None], [None, "c", "d"]]
@@ -22,3 +24,9 @@ def test_a_null_in_a_list_says_nothing_and_takes_nothing_with_it(type_, start):
     assert chunk.cells[1].to_pylist() == list(range(start, 6))
     assert chunk.lines.tolist() == list(range(7, 13 - start))
     assert json.loads(chunk.text(1)) == {"present": LISTS[start + 1], "other": start + 1}
+
+
+@pytest.mark.parametrize("name", ["top", "intervals"])
+def test_a_form_refuses_negative_numbers_before_any_work(name):
+    with pytest.raises(ddx.UsageError, match=rf"^{name}: got -1, expected 0 or more$"):
+        Form(**{name: -1})

@@ -32,6 +32,11 @@ class Form:
     intervals: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("top", "intervals"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+
     def schema(self, causes: Sequence[str]) -> pa.Schema:
         """Names and types of the columns."""
         number = pa.float64()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,21 @@ Kb = Annotated[str, typer.Option("--kb", help="Shipped knowledge base, or the fo
 Setting = Annotated[
     str | None, typer.Option("--setting", help="Population that the cases come from. Default: what the knowledge base names.")
 ]
+# The statements about one case.
+Present = Annotated[list[str] | None, typer.Option("--present", help="Finding that is present; repeat for more.")]
+Absent = Annotated[list[str] | None, typer.Option("--absent", help="Finding that is absent; repeat for more.")]
+Uncertain = Annotated[
+    list[str] | None,
+    typer.Option("--uncertain", help="FINDING=V, V between 0 and 1: likelihood V present, 1 - V absent."),
+]
+Measure = Annotated[
+    list[str] | None, typer.Option("--measure", help="MEASUREMENT=VALUE, such as tsh_mu_l=2.1; repeat for more.")
+]
+Factors = Annotated[
+    list[str] | None, typer.Option("--context", help="Risk factor that is present, or no:FACTOR for an absent one.")
+]
+Age = Annotated[float | None, typer.Option("--age", help="Age in years.")]
+Sex = Annotated[str | None, typer.Option("--sex", help="female or male.")]
 
 
 def main() -> None:
@@ -131,17 +146,13 @@ def score(
 
 @app.command()
 def diagnose(
-    present: Annotated[list[str] | None, typer.Option(help="Finding that is present; repeat for more.")] = None,
-    absent: Annotated[list[str] | None, typer.Option(help="Finding that is absent; repeat for more.")] = None,
-    uncertain: Annotated[
-        list[str] | None, typer.Option(help="FINDING=V, V between 0 and 1: likelihood V present, 1 - V absent.")
-    ] = None,
-    measure: Annotated[list[str] | None, typer.Option(help="MEASUREMENT=VALUE, such as tsh_mu_l=2.1; repeat for more.")] = None,
-    context: Annotated[
-        list[str] | None, typer.Option(help="Risk factor that is present, or no:FACTOR for an absent one.")
-    ] = None,
-    age: Annotated[float | None, typer.Option(help="Age in years.")] = None,
-    sex: Annotated[str | None, typer.Option(help="female or male.")] = None,
+    present: Present = None,
+    absent: Absent = None,
+    uncertain: Uncertain = None,
+    measure: Measure = None,
+    context: Factors = None,
+    age: Age = None,
+    sex: Sex = None,
     kb: Kb = "limb",
     setting: Setting = None,
     top: Annotated[int, typer.Option(min=1, help="How many causes to show.")] = 10,
@@ -153,20 +164,63 @@ def diagnose(
     from ddx.cli.show import diagnosis_json, diagnosis_table
     from ddx.diagnosis import load
 
-    flags = {name.removeprefix("no:"): not name.startswith("no:") for name in context or []}
-    answer = load(kb, setting).diagnose(
-        present=present or [],
-        absent=absent or [],
-        uncertain=_pairs("--uncertain", uncertain),
-        measurements=_pairs("--measure", measure),
-        age=age,
-        sex=sex,
-        context=flags,
-    )
+    answer = load(kb, setting).diagnose(**_case(present, absent, uncertain, measure, context, age, sex))
     if json:
         diagnosis_json(answer, intervals, seed)
     else:
         diagnosis_table(answer, top, intervals, seed)
+
+
+@app.command()
+def sensitivity(
+    cases: Annotated[
+        str | None, typer.Argument(help="File of cases to sum up over, as for ddx score, instead of one case from options.")
+    ] = None,
+    present: Present = None,
+    absent: Absent = None,
+    uncertain: Uncertain = None,
+    measure: Measure = None,
+    context: Factors = None,
+    age: Age = None,
+    sex: Sex = None,
+    kb: Kb = "limb",
+    setting: Setting = None,
+    target: Annotated[str | None, typer.Option(help="Cause whose posterior is watched. Default: the leading one.")] = None,
+    level: Annotated[float, typer.Option(help="Coverage of the interval that each parameter is moved over.")] = 0.9,
+    top: Annotated[int, typer.Option(min=1, help="How many parameters to show.")] = 15,
+    flips: Annotated[
+        bool,
+        typer.Option("--flips", help="Show the smallest changes after which another cause leads or a threshold is crossed."),
+    ] = False,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="CSV file of all parameters; - is standard output.")
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="Tornado diagram of one case: .png, .svg or .pdf. Needs the extra plots.")
+    ] = None,
+) -> None:
+    """Show which parameters matter: for one case, or summed up over a file of cases.
+
+    Exit code 0: done; 1: some rows of the file rejected; 2: nothing done.
+    """
+    from ddx.cli.sensitivity import show_case, show_file
+    from ddx.diagnosis import load
+
+    if not 0.0 < level < 1.0:
+        raise UsageError(f"--level: got {level:g}, expected a number between 0 and 1")
+    given = _case(present, absent, uncertain, measure, context, age, sex)
+    model = load(kb, setting)
+    if cases is None:
+        show_case(model, given, target, level, top, flips, output, plot)
+        return
+    used = [option for option, value in (("--target", target), ("--flips", flips), ("--plot", plot)) if value]
+    used += [
+        f"--{'measure' if name == 'measurements' else name}" for name, value in given.items() if value not in ({}, [], None)
+    ]
+    if used:
+        raise UsageError(f"{used[0]} is for one case, but {cases} is a file of cases; give one or the other")
+    if show_file(model, cases, level, top, output):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -287,6 +341,27 @@ def diff(
 
     if show_difference(old, new, cases, setting, top, json):
         raise typer.Exit(1)
+
+
+def _case(
+    present: list[str] | None,
+    absent: list[str] | None,
+    uncertain: list[str] | None,
+    measure: list[str] | None,
+    context: list[str] | None,
+    age: float | None,
+    sex: str | None,
+) -> dict[str, Any]:
+    """The arguments of ``Model.diagnose``."""
+    return {
+        "present": present or [],
+        "absent": absent or [],
+        "uncertain": _pairs("--uncertain", uncertain),
+        "measurements": _pairs("--measure", measure),
+        "age": age,
+        "sex": sex,
+        "context": {name.removeprefix("no:"): not name.startswith("no:") for name in context or []},
+    }
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, float]:

@@ -98,7 +98,8 @@ class _Collector:
             for study in frequencies:
                 self._reject(study, "context", f"got {variable.id!r}, context_prevalence is for risk factors")
             if shares:
-                self._add(pool_probability(f"population:{variable.id}", shares))
+                # The reference population is a convention, not one population among others: no spread between studies.
+                self._add(pool_probability(f"population:{variable.id}", shares, spread=0.0))
 
     def _prior(self, cause: Cause) -> None:
         expected, other = ("incidence", "prevalence") if cause.course == "acute" else ("prevalence", "incidence")

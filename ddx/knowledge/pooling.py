@@ -50,14 +50,18 @@ INTERVALS = tuple(_Z)
 _TAU0 = {"logit": 0.4, "log_ratio": 0.2, "log_rate": 0.5}
 
 
-def pool_probability(parameter_id: str, studies: Sequence[Study], complement: Sequence[Study] = ()) -> Parameter:
+def pool_probability(
+    parameter_id: str, studies: Sequence[Study], complement: Sequence[Study] = (), spread: float = _TAU0["logit"]
+) -> Parameter:
     """Beta parameter from study rows of a probability; ``complement`` rows report 1 - p (specificities).
+
+    ``spread`` : typical standard deviation between studies on the logit scale.
 
     The Beta has the pooled mean and the variance of the pooled logit by the delta method.
     """
     estimates = [(_logit_estimate(s), s) for s in studies]
     estimates += [((-y, v), s) for s in complement for y, v in [_logit_estimate(s)]]
-    mean, variance, used = _pool(estimates, _TAU0["logit"])
+    mean, variance, used = _pool(estimates, spread)
     p = 1.0 / (1.0 + math.exp(-mean))
     # Beta variance = p(1-p)/(size+1), set equal to (p(1-p))^2 * variance. A size under 2 would be U-shaped.
     size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 2.0)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ddx.diagnosis import Diagnosis, Model
+from ddx.cases import select
+from ddx.diagnosis import Model
 from ddx.draws import posterior_under
-from ddx.inference.network import Floats
-from ddx.sensitivity.case import Case, cause_index, diagnosis_of, each_case, interval_of, parameter_of, relevant, sources_of
+from ddx.network import Evidence
+from ddx.sensitivity.case import Case, cause_index, diagnosis_of, encoded_cases, interval_of, parameter_of, relevant, sources_of
 from ddx.sensitivity.functions import LinkFunctions
 
 # Step of the central difference relative to a parameter's distance from its nearer end; error of order its square.
@@ -97,34 +98,37 @@ def summary(model: Model, cases: pd.DataFrame, level: float = 0.9) -> pd.DataFra
     UsageError, CaseError
         As for ``Model.score``.
     """
-    rows: list[pd.DataFrame] = []
-    for label, evidence in each_case(model, cases):
-        found = Diagnosis(model, evidence, model.network.posterior(evidence))
-        leading = str(found.posterior.index[0])
-        table = one_way(model, found, leading, level=level)
-        other = _other_leader(model, found, list(table.index), table[["low", "high"]].to_numpy())
-        rows.append(table.assign(case=[label] * len(table), flip=other)[["swing", "case", "flip", "cited", "sources"]])
-    columns = ["mean_swing", "worst_swing", "worst_case", "flips", "cited", "sources"]
-    if not rows:
-        return pd.DataFrame(columns=columns)
-    every = pd.concat(rows).reset_index().sort_values("swing", ascending=False, kind="stable")
-    grouped = every.groupby("parameter", sort=False)
-    result = pd.DataFrame(
-        {
-            "mean_swing": grouped["swing"].sum() / len(cases),
-            "worst_swing": grouped["swing"].first(),
-            "worst_case": grouped["case"].first(),
-            "flips": grouped["flip"].sum().astype(int),
-            "cited": grouped["cited"].first(),
-            "sources": grouped["sources"].first(),
-        }
-    )
-    return result.sort_values(["mean_swing", "worst_swing"], ascending=False, kind="stable")
+    return summarize(model, encoded_cases(model, cases), list(cases.index), level)
 
 
-def _other_leader(model: Model, case: Diagnosis, ids: list[str], ends: Floats) -> list[bool]:
-    """Whether the leading cause is another one at an end (P, 2) of each parameter's interval."""
-    moves = [{p: float(end)} for p, both in zip(ids, ends, strict=True) for end in both]
-    now = int(case.result.marginal[0].argmax())
-    leader = posterior_under(model, case.evidence, moves).argmax(axis=1)
-    return [bool(x) for x in (leader.reshape(-1, 2) != now).any(axis=1)]
+def summarize(model: Model, evidence: Evidence, labels: Sequence[object], level: float = 0.9) -> pd.DataFrame:
+    """The same for encoded cases (M) and their names."""
+    kb = model.knowledge
+    swings: dict[str, list[tuple[float, object, bool]]] = {}
+    for i, label in enumerate(labels):
+        case = select(evidence, np.array([i]))
+        ids = relevant(model, case)
+        moves = [{p: end} for p in ids for end in interval_of(kb.parameters[p], level)]
+        ends = posterior_under(model, case, moves).reshape(len(ids), 2, -1)
+        leader = int(model.network.posterior(case).marginal[0].argmax())
+        swing = np.abs(ends[:, 1, leader] - ends[:, 0, leader])
+        flipped = (ends.argmax(axis=2) != leader).any(axis=1)
+        for p, width, flip in zip(ids, swing.tolist(), flipped.tolist(), strict=True):
+            swings.setdefault(p, []).append((width, label, flip))
+    records = []
+    for p, found in swings.items():
+        worst = max(found, key=lambda one: one[0])
+        records.append(
+            {
+                "parameter": p,
+                "mean_swing": sum(width for width, _, _ in found) / len(labels),
+                "worst_swing": worst[0],
+                "worst_case": worst[1],
+                "flips": sum(flip for _, _, flip in found),
+                "cited": kb.parameters[p].cited,
+                "sources": sources_of(kb, kb.parameters[p]),
+            }
+        )
+    columns = ["parameter", "mean_swing", "worst_swing", "worst_case", "flips", "cited", "sources"]
+    table = pd.DataFrame(records, columns=columns).set_index("parameter")
+    return table.sort_values(["mean_swing", "worst_swing"], ascending=False, kind="stable")

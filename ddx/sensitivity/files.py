@@ -1,0 +1,75 @@
+"""One-way sensitivity of a file of cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ddx.batch import Source, check_encoding
+from ddx.cases import Reject, encode, interpret, select
+from ddx.cases.ids import CaseIds
+from ddx.diagnosis import Model
+from ddx.errors import UsageError
+from ddx.network import Evidence
+from ddx.sensitivity.oneway import summarize
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """``table`` as ``summary`` returns it; ``rows`` = ``scored`` + rejected rows."""
+
+    table: pd.DataFrame
+    rows: int
+    scored: int
+    rejects: list[Reject]
+
+    @property
+    def rejected(self) -> int:
+        """Rows without a posterior."""
+        return self.rows - self.scored
+
+
+def summarize_file(source: str, model: Model, *, level: float = 0.9, encoding: str = "utf-8") -> Summary:
+    """``summary`` of the cases of a file, in the formats of ``score_file``.
+
+    Raises
+    ------
+    UsageError
+        The source cannot be read as a table of cases, or no row of it can be used.
+    """
+    check_encoding(encoding)
+    kept: list[Evidence] = []
+    labels: list[str] = []
+    rejects: list[Reject] = []
+    rows, seen = 0, CaseIds()
+    with Source(source, encoding) as reader:
+        for chunk in reader.chunks():
+            lines = chunk.lines.tolist()
+            rows += len(lines) + len(chunk.refused)
+            rejects += chunk.refused
+            if not lines:
+                continue
+            columns = interpret([name.strip() for name in chunk.names], model.knowledge)
+            encoded = encode(model.knowledge, columns, list(chunk.cells), lines, seen=seen)
+            failed = model.posterior(encoded, lines)[1]
+            lost = {reject.line for reject in failed}
+            good = np.array([i for i, row in enumerate(encoded.rows) if lines[int(row)] not in lost], dtype=np.intp)
+            kept.append(select(encoded.evidence, good))
+            labels += [encoded.case_ids[i] for i in good]
+            rejects += [*encoded.rejects, *failed]
+    rejects.sort(key=lambda reject: reject.line)
+    if not labels:
+        raise UsageError("\n".join([f"{source}: no case can be used, of {rows}", *map(str, rejects[:20])]))
+    return Summary(summarize(model, _joined(kept), labels, level), rows, len(labels), rejects)
+
+
+def _joined(parts: list[Evidence]) -> Evidence:
+    return Evidence(
+        np.concatenate([e.finding for e in parts]),
+        {graded: np.concatenate([e.level[graded] for e in parts]) for graded in parts[0].level},
+        np.concatenate([e.context for e in parts]),
+        np.concatenate([e.age for e in parts]),
+        np.concatenate([e.sex for e in parts]),
+    )
