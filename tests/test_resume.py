@@ -80,7 +80,7 @@ for line in sys.stdin:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     print(answer if code == 0 else json.dumps([code, ""]), flush=True)
 """
-N = 3000
+N = 1500
 
 
 def rows(n: int = N) -> list[dict[str, str]]:
@@ -150,7 +150,7 @@ def peace(request, tmp_path_factory, drive):
 def test_killed_runs_continue_to_the_same_bytes(peace, tmp_path, drive):
     source, target, expected, counts = peace
     drawn = random.Random(target)
-    places = [f"write {drawn.randrange(1, 250_000)}" for _ in range(KILLS // len(FORMS) - 2)]
+    places = [f"write {drawn.randrange(1, 120_000)}" for _ in range(KILLS // len(FORMS) - 2)]
     for where in [*places, f"replace {drawn.randrange(3)}", "write 1"]:
         folder = tmp_path / where.replace(" ", "_")
         folder.mkdir()
@@ -158,7 +158,7 @@ def test_killed_runs_continue_to_the_same_bytes(peace, tmp_path, drive):
         assert code == -signal.SIGKILL, where
         assert target not in left(folder)
         # Killed once more on the way, at a place of its own.
-        code, _ = drive(source, folder / target, f"write {drawn.randrange(1, 100_000)}", resume=True)
+        code, _ = drive(source, folder / target, f"write {drawn.randrange(1, 60_000)}", resume=True)
         assert code in (0, -signal.SIGKILL), where
         if code:
             code, answer = drive(source, folder / target, resume=True)
