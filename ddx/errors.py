@@ -40,5 +40,7 @@ class KnowledgeError(DdxError):
 
 def nearest(unknown: str, known: Iterable[str], n: int = 3) -> str:
     """'; nearest: a, b' for an unknown id, or '' when nothing is near."""
+    if len(unknown) > 100:  # no slip of the finger, and long texts take long
+        return ""
     near = difflib.get_close_matches(unknown.strip().lower().replace(" ", "_").replace("-", "_"), list(known), n=n, cutoff=0.6)
     return f"; nearest: {', '.join(near)}" if near else ""

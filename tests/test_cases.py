@@ -578,8 +578,8 @@ REFUSED = {
         [
             ("age", "old", "not_a_value", "got 'old', expected an age in years, or empty"),
             ("tremor", "maybe", "not_a_value", f"got 'maybe', expected {READING}"),
-            ("present", "tremr", "unknown_id", "unknown finding 'tremr'; nearest: tremor"),
             ("present", "fatigu", "unknown_id", "unknown finding 'fatigu'; nearest: fatigue"),
+            ("present", "tremr", "unknown_id", "unknown finding 'tremr'; nearest: tremor"),
         ],
     ),
 }

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ddx.batch.sources import STREAM
@@ -29,16 +30,19 @@ class Journal:
         UsageError
             There is nothing to resume, or the earlier run was another one.
         """
-        if self.path is None:
-            raise UsageError("--resume needs files for input and output; standard input cannot be read a second time")
+        assert self.path is not None
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
+            if not {"settings", "point"} <= set(content):
+                return None
         except FileNotFoundError:
             if part_of(self.target).exists():
                 return None
             raise UsageError(f"{self.target}: there is no unfinished run to resume; leave --resume out") from None
-        except ValueError:
+        except (ValueError, TypeError):
             return None
+        except OSError as error:
+            raise UsageError(f"{self.target}: the unfinished run cannot be read: {error.strerror}") from None
         differs = [name for name in self.settings if content["settings"].get(name) != self.settings[name]]
         if differs:
             raise UsageError(f"{self.target}: the unfinished run had another {differs[0]}; start again without --resume")
@@ -46,25 +50,13 @@ class Journal:
         return point
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *targets: str) -> Iterator[None]:
         """One run a target."""
-        if self.path is None:
+        with contextlib.ExitStack() as stack:
+            for target in targets:
+                if target != STREAM:
+                    stack.enter_context(_locked(target))
             yield
-            return
-        lock = self.path.with_suffix(".lock")
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
-        try:
-            if not _lock(handle):
-                raise UsageError(f"{self.target}: another run is writing it; wait for it, or name another output")
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-        finally:
-            os.close(handle)
 
     def write(self, point: dict[str, Any]) -> None:
         """Replace the journal in one step."""
@@ -91,13 +83,32 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def _lock(handle: int) -> bool:
+@contextlib.contextmanager
+def _locked(target: str) -> Iterator[None]:
+    lock = part_of(target).with_suffix(".lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
+    try:
+        if not _lock(handle, lock):
+            raise UsageError(f"{target}: another run is writing it; wait for it, or name another output")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, lock: Path) -> bool:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A run that has just ended may have taken the file away that was opened here: then it locks nothing.
+        return os.path.samestat(os.fstat(handle), lock.stat())
     except OSError:
         return False
-    return True

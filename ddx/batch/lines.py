@@ -8,8 +8,10 @@ reading goes on behind it.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +27,7 @@ ROWS = 8192  # most rows of a chunk: evidence of that many cases fits into some 
 BLOCK_BYTES = 1 << 22
 # No case is as long as this; a quote that never closes must not swallow the rest of the file.
 MAX_ROW = 1 << 24
+_WIDE = 10_000  # columns beyond which Arrow is slower than the csv module
 _SHOWN = 1000  # characters of such a line that its reject keeps
 
 
@@ -59,6 +62,7 @@ class CsvRows:
         self.line = 1  # the next line
         self._rest = b""
         self._ended = False
+        self._inside = 0  # lines before this one leave a quoted cell open that is open where they begin
         csv.field_size_limit(MAX_ROW)
         start = self._more()
         if start.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -66,41 +70,50 @@ class CsvRows:
         if start.startswith(codecs.BOM_UTF8):
             start = start[3:]
         self._rest = start
-        self.header = self._header()
+        with contextlib.closing(self._lines()) as lines:
+            self.header = self._header(lines)
 
-    def _header(self) -> list[str]:
-        lines: list[str] = []
-        first = self.line
-        while True:
-            raw = self._take_line()
-            if raw is None:
-                break
+    def _header(self, lines: Iterator[bytes]) -> list[str]:
+        raws: list[bytes] = []
+        first, size = self.line, 0
+        for raw in lines:
+            raws.append(raw)
+            size += len(raw)
+            if size > MAX_ROW:
+                raise UsageError(f"{self.name}:{first}: longer than {MAX_ROW} bytes; look for a missing line feed or quote")
             try:
-                lines.append(raw.decode(self.encoding))
+                # Behind a quote that is open, a line is looked at alone first: once each.
+                row = None if len(raws) > 1 and self._leaves_open(raw) else self._cells(raws)
             except UnicodeDecodeError as error:
                 raise UsageError(f"{self.name}:{self.line - 1}: {undecodable(error, self.encoding)}") from None
-            try:
-                rows = list(csv.reader(lines, strict=True))
             except csv.Error as error:
-                if "unexpected end of data" in str(error) and sum(map(len, lines)) < MAX_ROW:
-                    continue
                 raise UsageError(f"{self.name}:{first}: not valid CSV: {error}") from None
-            if rows and rows[0]:
-                return rows[0]
-            lines, first = [], self.line
-        if lines:
+            if row:
+                return row
+            if row is not None:  # an empty line
+                raws, first, size = [], self.line, 0
+        if raws:
             raise UsageError(f"{self.name}:{first}: not valid CSV: a quote of the header is never closed")
         raise UsageError(f"{self.name}: is empty; expected a header and one case a row")
 
-    def _take_line(self) -> bytes | None:
-        while b"\n" not in self._rest and not self._ended and len(self._rest) < MAX_ROW:
-            self._rest = self._more()
-        raw, feed, rest = self._rest.partition(b"\n")
-        if not raw and not feed:
-            return None
-        self._rest = rest
-        self.line += 1
-        return raw + feed
+    def _lines(self) -> Generator[bytes, None, None]:
+        """Line after line of the rest; what was not asked for stays there."""
+        begin = 0
+        try:
+            while True:
+                end = self._rest.find(b"\n", begin) + 1
+                if not end and not self._ended and len(self._rest) - begin <= MAX_ROW:
+                    self._rest, begin = self._rest[begin:], 0
+                    self._rest = self._more()
+                    continue
+                raw = self._rest[begin : end or len(self._rest)]
+                if not raw:
+                    return
+                begin += len(raw)
+                self.line += 1
+                yield raw
+        finally:
+            self._rest = self._rest[begin:]
 
     def _more(self) -> bytes:
         """The rest and another block."""
@@ -112,12 +125,15 @@ class CsvRows:
         """Rows of the width of the header; empty lines are no rows."""
         names = tuple(self.header)
         while True:
-            while b"\n" not in self._rest and not self._ended:
+            while b"\n" not in self._rest and not self._ended and len(self._rest) <= MAX_ROW:
                 self._rest = self._more()
-                if len(self._rest) > MAX_ROW and b"\n" not in self._rest:
-                    yield self._too_long(names)
             if not self._rest:
                 return
+            if len(self._rest) > MAX_ROW and self._rest.find(b"\n", 0, MAX_ROW) < 0:
+                yield self._too_long(names)
+                if not self._ended:
+                    self._rest = self._more()
+                continue
             end = len(self._rest) if self._ended else self._rest.rindex(b"\n") + 1
             block, self._rest = self._rest[:end], self._rest[end:]
             yield from self._plain(names, block) if self._is_plain(block) else self._quoted(names, block)
@@ -126,15 +142,15 @@ class CsvRows:
 
     def _too_long(self, names: tuple[str, ...]) -> Chunk:
         """Pass over a line that is longer than any case."""
-        size, shown = len(self._rest), self._rest[:_SHOWN].decode("utf-8", "replace")
-        while not self._ended:
-            self._rest = self.stream.read(BLOCK_BYTES)
-            self._ended = not self._rest
+        size, shown = 0, self._rest[:_SHOWN].decode(self.encoding, "replace")
+        while True:
             raw, feed, rest = self._rest.partition(b"\n")
             size += len(raw) + len(feed)
             self._rest = rest
-            if feed:
+            if feed or self._ended:
                 break
+            self._rest = self.stream.read(BLOCK_BYTES)
+            self._ended = not self._rest
         message = f"the line has {size} bytes, more than a case can have; look for a missing line feed or quote"
         reject = Reject(self.line, "", "", shown, "line_too_long", message, shown)
         self.line += 1
@@ -142,9 +158,11 @@ class CsvRows:
 
     def _is_plain(self, block: bytes) -> bool:
         """Whether lines, commas and quotes around cells are all there is, so that Arrow and the csv module agree."""
-        if b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
+        if len(self.header) > _WIDE or b"\0" in block or not self.utf8 or block.count(b"\r") != block.count(b"\r\n"):
             return False
         if b'"' in block and not _quotes_whole_cells(block):
+            return False
+        if codecs.BOM_UTF8 in block:  # Arrow would take one off the first cell of a block
             return False
         try:
             block.decode("utf-8")
@@ -203,6 +221,7 @@ class CsvRows:
     def _quoted(self, names: tuple[str, ...], block: bytes) -> Iterator[Chunk]:
         """The same with quotes; a row that is open at the end of the block waits for the next one."""
         raws = block.splitlines(keepends=True) if b"\r" not in block else _split(block)
+        ends = list(itertools.accumulate(map(len, raws)))
         at = 0
         while at < len(raws):
             rows: list[list[str]] = []
@@ -210,13 +229,13 @@ class CsvRows:
             lines: list[int] = []
             refused: list[Reject] = []
             while at < len(raws) and len(rows) + len(refused) < ROWS:
-                used, row, problem = self._row(raws, at)
+                used, row, problem = self._row(raws, ends, at)
                 if used == 0:  # open at the end of the block
                     break
                 text = b"".join(raws[at : at + used]).decode(self.encoding, "replace").rstrip("\r\n")
                 if problem is not None:
                     error, message = problem
-                    refused.append(Reject(self.line, "", "", text[:_SHOWN], error, message, text[:_SHOWN]))
+                    refused.append(Reject(self.line, "", "", text[:_SHOWN], error, message, text))
                 elif len(row) == len(names):
                     rows.append(row)
                     lines.append(self.line)
@@ -231,26 +250,50 @@ class CsvRows:
                 self._rest = b"".join(raws[at:]) + self._rest
                 return
 
-    def _row(self, raws: list[bytes], at: int) -> tuple[int, list[str], tuple[str, str] | None]:
-        """Lines that the row at ``at`` takes, its cells, and what is wrong with it; 0 lines: it goes on behind the block."""
-        size = 0
-        texts: list[str] = []
-        for used, raw in enumerate(raws[at:], 1):
-            try:
-                texts.append(raw.decode(self.encoding))
-            except UnicodeDecodeError as error:
-                return (used, [], ("bad_encoding", undecodable(error, self.encoding))) if used == 1 else (1, [], _OPEN)
-            size += len(raw)
-            if size > MAX_ROW:
+    def _row(self, raws: list[bytes], ends: list[int], at: int) -> tuple[int, list[str], tuple[str, str] | None]:
+        """Lines that the row at ``at`` takes, its cells, and what is wrong with it; 0 lines: it goes on behind the block.
+
+        ``ends`` : bytes of the block up to the end of every line
+        """
+        try:
+            row = self._cells(raws[at : at + 1])
+        except UnicodeDecodeError as error:
+            return 1, [], ("bad_encoding", undecodable(error, self.encoding))
+        except csv.Error as error:
+            return 1, [], ("bad_csv", f"not valid CSV: {error}")
+        if row is not None:
+            return 1, row, None
+        # A quoted cell goes on. Whether a line leaves it open does not depend on where it began: every line is looked at once,
+        # or a file with many such quotes would take forever.
+        begin = ends[at] - len(raws[at])
+        self._inside = max(self._inside, self.line + 1)
+        while (last := at + self._inside - self.line) < len(raws):
+            if ends[last] - begin > MAX_ROW:
                 return 1, [], _OPEN
-            if used > 1 and texts[-1].count('"') % 2 == 0:
-                continue  # the quoted cell is still open
             try:
-                return used, next(csv.reader(texts, strict=True), []), None
+                if not self._leaves_open(raws[last]):
+                    row = self._cells(raws[at : last + 1])
+                    return (last + 1 - at, row, None) if row is not None else (1, [], _OPEN)
+            except UnicodeDecodeError:
+                return 1, [], _OPEN
             except csv.Error as error:
-                if "unexpected end of data" not in str(error):
-                    return 1, [], ("bad_csv", f"not valid CSV: {error}")
-        return (1, [], _OPEN) if self._ended else (0, [], None)
+                return 1, [], ("bad_csv", f"not valid CSV: {error}")
+            self._inside += 1
+        return (1, [], _OPEN) if self._ended or ends[-1] + len(self._rest) - begin > MAX_ROW else (0, [], None)
+
+    def _leaves_open(self, raw: bytes) -> bool:
+        """Whether a quoted cell that is open where a line begins is open at its end."""
+        return '"' not in raw.decode(self.encoding) or self._cells([b'"', raw]) is None
+
+    def _cells(self, raws: list[bytes]) -> list[str] | None:
+        """The cells of a row; None where a quoted cell is still open at its end."""
+        text = [raw.decode(self.encoding) for raw in raws]
+        try:
+            return next(csv.reader(text, strict=True), [])
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                return None
+            raise
 
 
 _OPEN = ("bad_csv", "not valid CSV: a quoted cell begins here and is never closed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import platform
@@ -122,8 +123,13 @@ def score_file(
     side = _rejects_path(target, rejects)
     if side:
         check_target(source, side, only_csv=True)
+        meta = Path(f"{target}.meta.json")
+        if target != STREAM and meta.exists() and not meta.is_file():
+            raise UsageError(f"{meta}: is no regular file; name another output")
         if side == target or (STREAM not in (side, target) and Path(side).resolve() == Path(target).resolve()):
             raise UsageError(f"{shown(target, 'output')}: is the target of both posteriors and rejects; name two files")
+    if resume and STREAM in (source, target):
+        raise UsageError("--resume needs files for input and output; standard input cannot be read a second time")
     scorer = Scorer(model, lenient=lenient, form=Form(top, long, intervals, seed))
     settings = {
         "source": str(Path(source).resolve()) if source != STREAM else STREAM,
@@ -133,20 +139,22 @@ def score_file(
         "encoding": encoding,
         "form": asdict(scorer.form),
         "formats": [input_format, output_format],
+        "rejects": side,
         "ddx": _versions()["ddx"],
     }
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(Source(source, encoding, input_format))
         unused = scorer.check(reader.header) if reader.header is not None and not reader.long else []
         journal = Journal(source, target, settings)
+        stack.enter_context(journal.locked(target, side or STREAM))
         point = journal.read() if resume else None
         output = Target(target, scorer.schema, output_format)
         reject_output = Target(side, kind="csv") if side else None
         run = _Run(scorer, reader, output, reject_output, journal, progress)
-        stack.enter_context(journal.locked())
         try:
             run.begin(point, unused)
-            run.chunks(point)
+            if not (point and point["complete"]):
+                run.chunks(point)
             report = run.finish(started, rejects is None, settings, source, target)
         except BaseException:
             run.stop()
@@ -171,23 +179,30 @@ class _Run:
         self.meta: Target | None = None
         self.counts = Counts()
         self.done = 0  # chunks
+        self.digest = ""  # of the source up to there
+        self.resumable = False
         self.last = 0.0
         self.resumed = 0
 
     def begin(self, point: dict[str, Any] | None, unused: list[Reject]) -> None:
         """Open the targets, behind what an earlier run left of them."""
         if point is None:
+            self.journal.remove()  # before the part that it speaks of goes
             self.output.open().header()
             if self.rejects:
                 self.rejects.open().write(csv_row(REJECT_COLUMNS))
             self._reject(unused)
             self.counts.cells_dropped = len(unused)
         else:
-            self.output.open(point["output"])
-            if self.rejects:
-                self.rejects.open(point["rejects"])
+            self.resumable = True
             self.counts = Counts(**point["counts"])
-            self.resumed, self.done = self.counts.rows, point["chunks"]
+            self.resumed, self.done, self.digest = self.counts.rows, point["chunks"], point["input"]
+            self.output.open(point["output"], complete=point["complete"])
+            needless = point["complete"] and not (self.counts.rejected or self.counts.cells_dropped)
+            if self.rejects and needless and not self.rejects.part.exists():
+                self.rejects = None  # the earlier run had already done without
+            if self.rejects:
+                self.rejects.open(point["rejects"], complete=point["complete"])
 
     def chunks(self, point: dict[str, Any] | None) -> None:
         """Score chunk after chunk: read by one thread, solved by others, written by this one in the order of the source."""
@@ -228,19 +243,22 @@ class _Run:
     def _write(self, digest: str, solved: Future[tuple[Scored, bytes]]) -> None:
         scored, data = solved.result()
         self.done += 1
+        self.digest = digest
         self.output.write(data)
         self._reject(scored.rejects)
         self.counts.add(scored)
         if self.progress:
             self.progress(self.reader.position(), self.reader.size, self.counts.rows)
         if self.journal.path and time.monotonic() - self.last >= CHECKPOINT:
-            self.checkpoint(digest)
+            self.checkpoint(complete=False)
+            self.resumable = True
             self.last = time.monotonic()
 
-    def checkpoint(self, digest: str) -> None:
+    def checkpoint(self, *, complete: bool) -> None:
         """Everything so far is on the disk, and the journal says how much that is."""
         sizes = {"output": self.output.sync(), "rejects": self.rejects.sync() if self.rejects else 0}
-        self.journal.write({"chunks": self.done, "input": digest, "counts": asdict(self.counts), **sizes})
+        counts = asdict(self.counts)
+        self.journal.write({"chunks": self.done, "input": self.digest, "counts": counts, "complete": complete, **sizes})
 
     def _reject(self, rejects: list[Reject]) -> None:
         for reject in rejects:
@@ -253,7 +271,8 @@ class _Run:
         """Put everything under its name; the table of posteriors last."""
         counts, kb = self.counts, self.scorer.model.knowledge
         if not counts.rows:
-            raise UsageError(f"{shown(source)}: has a header but no cases")
+            header = "has no cases" if self.reader.header is None else "has a header but no cases"
+            raise UsageError(f"{shown(source)}: {header}")
         report = ScoreReport(
             knowledge_base=kb.name,
             version=kb.version,
@@ -267,23 +286,32 @@ class _Run:
             versions=_versions(),
             **asdict(counts),
         )
-        if self.rejects:
-            clean = not (counts.rejected or counts.cells_dropped)
-            if optional and clean and not Path(self.rejects.target).exists():
-                self.rejects.close(keep=False)
-            else:
-                self.rejects.commit()
+        if self.journal.path and not (self.output.committed or (self.rejects and self.rejects.committed)):
+            self.checkpoint(complete=True)
+        targets = [self.output]
         if target != STREAM:
             self.meta = Target(f"{target}.meta.json", kind="csv").open()
             self.meta.write((json.dumps(asdict(report), indent=2) + "\n").encode())
-            self.meta.commit()
-        self.output.commit()
+            targets.insert(0, self.meta)
+        clean = not (counts.rejected or counts.cells_dropped)
+        # An old file of rejects must not seem to be one of these.
+        needless = self.rejects and optional and clean and not Path(self.rejects.target).exists()
+        if self.rejects and not needless:
+            targets.insert(0, self.rejects)
+        for each in targets:
+            each.prepare()
+        for each in targets:
+            each.commit()
+        if self.rejects and needless:
+            self.rejects.close(keep=False)
         self.journal.remove()
         return report
 
     def stop(self) -> None:
         """Keep what a resumed run can go on with, and nothing else."""
-        keep = self.journal.exists()
+        keep = self.resumable and self.journal.exists()
+        if not keep and self.output.stream:
+            self.journal.remove()
         for target, needed in ((self.output, keep), (self.rejects, keep), (self.meta, False)):
             if target:
                 target.close(keep=needed)
@@ -325,7 +353,8 @@ def _ahead(
         yield items()
     finally:
         stopped.set()
-        thread.join()
+        # Who waits for a pipe may wait for ever.
+        thread.join(None if reader.regular else 1.0)
 
 
 def _rejects_path(target: str, rejects: str | Path | None) -> str:
@@ -342,8 +371,10 @@ def _rejects_path(target: str, rejects: str | Path | None) -> str:
 def check_encoding(encoding: str) -> None:
     """Lines are found before they are decoded: every encoding will do whose line feed is the byte 10."""
     try:
-        one_byte = "\n".encode(encoding) == b"\n"
-    except LookupError:
+        one_byte = "\n".encode(encoding) == b"\n" and b"\n".decode(encoding, "replace") == "\n"
+        # These two make halves of surrogate pairs, which cannot be written.
+        one_byte = one_byte and codecs.lookup(encoding).name not in ("utf-7", "raw-unicode-escape")
+    except (LookupError, ValueError):
         raise UsageError(f"unknown encoding {encoding!r}; common ones are utf-8, cp1252 and latin-1") from None
     if not one_byte:
         raise UsageError(f"encoding {encoding!r} is not supported; save the file as UTF-8")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddx.batch.lines import Chunk
-from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, encode, interpret, select, unknown_columns
+from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, case_ids, encode, interpret, select, unknown_columns
 from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
 from ddx.errors import UsageError
 
@@ -79,6 +79,7 @@ class Scorer:
         self.model, self.lenient, self.form = model, lenient, form or Form()
         self.schema = self.form.schema(list(model.knowledge.causes))
         self._columns: dict[tuple[str, ...], tuple[Column, ...]] = {}
+        self._checked: tuple[str, ...] | None = None  # the header whose unknown columns have been reported
 
     def check(self, header: Sequence[str]) -> list[Reject]:
         """Refuse a header that cannot be read; rejects for the columns that a lenient reading passes over.
@@ -88,7 +89,8 @@ class Scorer:
         UsageError
             Unknown, empty or duplicated names.
         """
-        return unknown_columns(self.model.knowledge, self._interpreted(tuple(header)))
+        self._checked = tuple(header)
+        return unknown_columns(self.model.knowledge, self._interpreted(self._checked))
 
     def _interpreted(self, names: tuple[str, ...]) -> tuple[Column, ...]:
         if names not in self._columns:
@@ -105,12 +107,16 @@ class Scorer:
     def read(self, chunk: Chunk, seen: CaseIds | None = None) -> Read:
         """The first half of ``score``, which has to go through the chunks in their order."""
         rows = len(chunk.lines) + len(chunk.refused)
-        chunk = self._known(chunk)
         lines = chunk.lines.tolist()
         if not lines:
             return Read(chunk, rows, None)
-        columns = self._interpreted(chunk.names)
-        found = encode(self.model.knowledge, columns, chunk.cells, lines, lenient=self.lenient, seen=seen)
+        columns, cells, offences = self._known(chunk)
+        found = encode(self.model.knowledge, columns, cells, lines, lenient=self.lenient, seen=seen)
+        if offences:
+            bad = set() if self.lenient else {reject.line for reject in offences}
+            kept = np.array([at for at, row in enumerate(found.rows.tolist()) if lines[row] not in bad], dtype=np.intp)
+            ids = [found.case_ids[at] for at in kept.tolist()]
+            found = Encoded(select(found.evidence, kept), found.rows[kept], ids, [*offences, *found.rejects])
         return Read(chunk, rows, found)
 
     def solve(self, read: Read) -> Scored:
@@ -135,40 +141,46 @@ class Scorer:
             dropped = sum(reject.line in kept for reject in found)
         return Scored(table, sorted([*chunk.refused, *found], key=_line), read.rows, len(ids), dropped)
 
-    def _known(self, chunk: Chunk) -> Chunk:
-        """Without the rows that name unknown columns, where rows name their own; those are rejects."""
+    def _known(self, chunk: Chunk) -> tuple[tuple[Column, ...], list[Any], list[Reject]]:
+        """The columns that can be read, and a reject for every cell in one that cannot, where rows name their own columns.
+
+        These are unknown columns, and second columns for one thing; what is said of a row does not depend on the others.
+        """
         try:
-            self._interpreted(chunk.names)
-            return chunk
+            columns = self._interpreted(chunk.names)
+            if chunk.names == self._checked or all(column.kind != "unknown" for column in columns):
+                return columns, chunk.cells, []
         except UsageError:
             pass
-        names, cells = list(chunk.names), list(chunk.cells)
-        refused = list(chunk.refused)
-        keep = np.ones(len(chunk.lines), dtype=np.bool_)
-        for position, name in enumerate(chunk.names):
+        ids = case_ids(chunk.names, chunk.cells, chunk.lines.tolist())
+        offences: list[Reject] = []
+        taken: list[Column] = []
+        cells: list[list[Any]] = []
+        owner: dict[tuple[str, str], dict[int, str]] = {}
+        for name, cell in zip(chunk.names, chunk.cells, strict=True):
+            values = _values(cell)
+            given = [row for row, value in enumerate(values) if value is not None]
+            if not given and name.strip() != CASE_ID:
+                continue
             try:
-                interpret([name], self.model.knowledge, self.lenient)
+                (column,) = interpret([name], self.model.knowledge, self.lenient)
+                message = f"unknown column {name!r}; read over"
             except UsageError as error:
-                values = _values(cells[position])
-                for row in np.flatnonzero(keep).tolist():
-                    if values[row] is not None:
-                        text = chunk.text(row)
-                        refused.append(
-                            Reject(int(chunk.lines[row]), "", name, str(values[row]), "unknown_column", str(error), text)
-                        )
-                        keep[row] = False
-                names[position] = ""
-        left = [(name, cell) for name, cell in zip(names, cells, strict=True) if name]
-        rows = np.flatnonzero(keep)
-        try:
-            interpret([name for name, _ in left], self.model.knowledge, self.lenient)
-        except UsageError as error:  # two names for one thing, in different rows: none of the rows is safe
-            refused += [
-                Reject(int(chunk.lines[r]), "", "", "", "duplicate_column", str(error), chunk.text(r)) for r in rows.tolist()
-            ]
-            rows = rows[:0]
-        taken = [[_values(cell)[row] for row in rows.tolist()] for _, cell in left]
-        return Chunk(tuple(n for n, _ in left), taken, chunk.lines[rows], lambda r: chunk.text(int(rows[r])), refused)
+                column, message = Column(name, "unknown", name), str(error)
+            offending = dict.fromkeys(given, ("unknown_column", message)) if column.kind == "unknown" else {}
+            if column.kind not in ("unknown", "annotation"):
+                first = owner.setdefault((column.kind, column.id), {})
+                for row in given:
+                    if first.setdefault(row, name) != name:
+                        message = f"{first[row]!r} and {name!r} both mean {column.id}; keep one"
+                        offending[row] = ("duplicate_column", message)
+            for row, (error_, message) in offending.items():
+                offences.append(Reject(int(chunk.lines[row]), ids[row], name, str(values[row]), error_, message))
+                values[row] = None
+            if column.kind != "unknown":
+                taken.append(column)
+                cells.append(values)
+        return tuple(taken), cells, offences
 
     def _empty(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in self.schema], schema=self.schema)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ddx.batch.lines import MAX_ROW, ROWS, Chunk, CsvRows, undecodable
-from ddx.cases import CASE_ID, Reject
+from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows
+from ddx.cases import CASE_ID, LISTS, Reject, Twice
 from ddx.errors import UsageError
 
 STREAM = "-"
 FORMATS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 LONG = (CASE_ID, "id", "value")
+MOST_CELLS = 1 << 22  # of a chunk whose rows name their own columns
 
 
 def shown(name: str, stream: str = "input") -> str:
@@ -57,49 +59,63 @@ class Source:
         # A name that says nothing is read as CSV, as ever.
         self.kind, self.compression = known or ("csv", None)
         self.size: int | None = None
+        self.regular = False  # neither standard input nor a pipe
         self.header: list[str] | None = None
 
     def __enter__(self) -> Source:
         try:
             if self.name == STREAM:
+                if sys.stdin is None:
+                    raise UsageError("standard input is closed")
                 self.raw: IO[bytes] = sys.stdin.buffer
             else:
                 self.raw = open(self.name, "rb")
-                self.size = os.fstat(self.raw.fileno()).st_size
+                status = os.fstat(self.raw.fileno())
+                self.regular = stat.S_ISREG(status.st_mode)
+                self.size = status.st_size if self.regular else None
         except FileNotFoundError:
             raise UsageError(f"{self.name}: no such file") from None
         except OSError as error:
             raise UsageError(f"{self.name}: cannot be read: {error.strerror}") from None
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _open(self) -> None:
         self.stream = _Hashed(pa.CompressedInputStream(self.raw, self.compression) if self.compression else self.raw)
         with self._readable():
             if self.kind == "csv":
                 self.rows = CsvRows(self.stream, shown(self.name), self.encoding)
                 self.header = self.rows.header
             elif self.kind == "parquet":
-                self.table = pq.ParquetFile(self.raw if self.name != STREAM else pa.BufferReader(self.raw.read()))
+                self.table = pq.ParquetFile(
+                    self.raw if self.regular else pa.BufferReader(self.raw.read()), page_checksum_verification=True
+                )
                 self.header = list(self.table.schema_arrow.names)
-        return self
 
     def __exit__(self, *_: object) -> None:
-        if self.name != STREAM:
+        if self.regular:  # a pipe may still be read by a thread that waits for it
             self.raw.close()
 
     @property
     def long(self) -> bool:
         """Whether a row is one statement (case_id, id, value) and not a case."""
-        return self.header is not None and sorted(self.header) == sorted(LONG)
+        return self.header is not None and sorted(name.strip() for name in self.header) == sorted(LONG)
 
     def digest(self) -> str:
         """What tells the part of the source that was read so far from any other."""
         if self.kind == "parquet":
             # Not read from front to back: size and time stand for the content.
-            status = os.fstat(self.raw.fileno()) if self.name != STREAM else None
+            status = os.fstat(self.raw.fileno()) if self.regular else None
             return "" if status is None else f"{status.st_size} bytes, {status.st_mtime_ns}"
         return str(self.stream.hash.hexdigest())
 
     def position(self) -> int:
         """Bytes of the source read so far, for a progress bar."""
-        return 0 if self.name == STREAM or self.raw.closed else self.raw.tell()
+        return 0 if not self.regular or self.raw.closed else self.raw.tell()
 
     def chunks(self) -> Iterator[Chunk]:
         """Rows in chunks of bounded size, in order. A long table comes out as one with a column for every id."""
@@ -118,41 +134,49 @@ class Source:
                 done += batch.num_rows
 
     def _jsonl(self) -> Iterator[Chunk]:
-        line = 0
+        line = 1
         with self._readable():
+            stream: IO[bytes] = io.BufferedReader(_Raw(self.stream), BLOCK_BYTES)
             while True:
-                raws = list(itertools.islice(iter(lambda: self.stream.readline(MAX_ROW), b""), ROWS))
+                raws: list[bytes] = []
+                size = 0
+                while len(raws) < ROWS and size < BLOCK_BYTES and (raw := stream.readline(MAX_ROW + 1)):
+                    raws.append(raw)
+                    size += len(raw)
+                    # Of a line that is longer than any case the rest is passed over.
+                    while len(raw) > MAX_ROW and not raw.endswith(b"\n"):
+                        raw = stream.readline(MAX_ROW + 1) or b"\n"
                 if not raws:
                     return
-                yield self._objects(raws, line)
+                yield from self._objects(raws, line)
                 line += len(raws)
 
-    def _objects(self, raws: Sequence[bytes], line: int) -> Chunk:
+    def _objects(self, raws: Sequence[bytes], line: int) -> Iterator[Chunk]:
         objects: list[dict[str, Any]] = []
         texts: list[str] = []
         lines: list[int] = []
         refused: list[Reject] = []
-        for number, raw in enumerate(raws, line + 1):
-            text = raw.decode("utf-8", "replace").strip().removeprefix("\ufeff")
-            if not text:
+        for number, raw in enumerate(raws, line):
+            text = raw.decode("utf-8", "replace").removeprefix("\ufeff").strip(" \t\r\n")
+            if not text and len(raw) <= MAX_ROW:
                 continue
-            try:
-                value = json.loads(raw.decode("utf-8-sig"))
-            except UnicodeDecodeError as error:
-                problem = ("bad_encoding", undecodable(error, "utf-8"))
-            except (ValueError, RecursionError) as error:
-                problem = ("bad_json", f"not valid JSON: {error}")
-            else:
-                if isinstance(value, dict):
-                    objects.append(value)
-                    texts.append(text)
-                    lines.append(number)
-                    continue
-                problem = ("bad_json", "expected an object with a name for every cell")
-            refused.append(Reject(number, "", "", text[:1000], *problem, text[:1000]))
-        names = tuple(dict.fromkeys(name for o in objects for name in o))
-        cells = [[_json_cell(o.get(name)) for o in objects] for name in names]
-        return Chunk(names, cells, np.array(lines, dtype=np.int64), texts.__getitem__, refused)
+            value, problem = _object(raw)
+            if problem:
+                shown = text[:1000]
+                original = (shown or "a line of blanks") if problem[0] == "line_too_long" else text
+                refused.append(Reject(number, "", "", shown, *problem, original))
+                continue
+            # As in a table without the column, the line names a case that names itself nowhere.
+            objects.append({CASE_ID: str(number), **value})
+            texts.append(text)
+            lines.append(number)
+        for start, end in _parts(objects):
+            part = objects[start:end]
+            names = _names(part)
+            cells = [[_json_cell(name, o.get(name)) for o in part] for name in names]
+            text_of = texts[start:end].__getitem__
+            yield Chunk(names, cells, np.array(lines[start:end], dtype=np.int64), text_of, refused)
+            refused = []
 
     def _readable(self) -> _Readable:
         return _Readable(self)
@@ -170,10 +194,20 @@ class _Hashed:
         self.hash.update(data)
         return data
 
-    def readline(self, size: int = -1) -> bytes:
-        data = bytes(self.stream.readline(size))
-        self.hash.update(data)
-        return data
+
+class _Raw(io.RawIOBase):
+    """What ``io.BufferedReader`` needs to find lines in any stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Readable:
@@ -192,9 +226,19 @@ class _Readable:
             raise UsageError(f"{shown(self.source.name)}: cannot be read as {what}: {first}") from None
 
 
+class _Joined:
+    """The statements of a case."""
+
+    def __init__(self, texts: list[list[str]]) -> None:
+        self.texts = texts
+
+    def __call__(self, row: int) -> str:
+        return "\n".join(self.texts[row])
+
+
 def arrow_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
     """Typed rows: numbers, booleans, text and lists of ids. ``first`` : number of the first row."""
-    cells = [_plain(column) for column in batch.columns]
+    cells = [_plain(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
     return Chunk(tuple(batch.schema.names), cells, lines, _RowText(batch))
 
@@ -206,60 +250,141 @@ class _RowText:
         self.batch = batch
 
     def __call__(self, row: int) -> str:
-        return json.dumps(self.batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
+        cells = zip(self.batch.schema.names, self.batch.slice(row, 1).columns, strict=True)
+        return json.dumps({name: _objects_of(cell)[0] for name, cell in cells}, default=str, ensure_ascii=False)
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """Lists of ids as text with ';' between; everything else as it is."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        texts = column.cast(pa.list_(pa.string()))
-        if texts.flatten().null_count:
-            # A null among ids says nothing, as between ';;' in text; Arrow would make the whole list null.
-            texts = pa.array([row and [id_ for id_ in row if id_ is not None] for row in texts.to_pylist()], texts.type)
-        return pc.binary_join(texts, ";")
-    return column
+def _plain(name: str, column: pa.Array) -> pa.Array:
+    """Text, numbers and booleans as they are; lists of ids as text with ';' between; what is no value of a cell as text."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(name, column.dictionary_decode())
+    if pa.types.is_null(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return column.cast(pa.string())  # which says so where bytes are no text
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column.validate(full=True)  # Arrow takes the word of the file that it is UTF-8
+        return column
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+        return column
+    lists = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
+    if name.strip() in LISTS and lists and not column.flatten().null_count:
+        return pc.binary_join(column, ";")
+    return pa.array([None if cell is None else _text_cell(name, cell) for cell in _objects_of(column)], pa.string())
 
 
-def _json_cell(value: Any) -> Any:
-    return ";".join(map(str, value)) if isinstance(value, list) else value
+def _objects_of(column: pa.Array) -> list[Any]:
+    """Python values; text where Python has no such value (a date behind the year 9999)."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return list(column.cast(pa.string()).to_pylist())
+
+
+def _object(raw: bytes) -> tuple[dict[str, Any], tuple[str, str] | None]:
+    """The object of a line of JSON; or the error and message of its reject."""
+    if len(raw) > MAX_ROW:
+        return {}, ("line_too_long", f"the line has more than {MAX_ROW} bytes, more than a case can have")
+    try:
+        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
+        # "\ud800" is half of a character: nothing that could be written.
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        return {}, ("bad_encoding", f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
+    except UnicodeEncodeError:
+        return {}, ("bad_json", "not valid JSON: half of a surrogate pair")
+    except (ValueError, RecursionError) as error:
+        return {}, ("bad_json", f"not valid JSON: {error}")
+    if not isinstance(value, dict):
+        return {}, ("bad_json", "expected an object with a name for every cell")
+    if isinstance(value.get(CASE_ID), (list, dict)):
+        return {}, ("bad_json", f"{CASE_ID} is no text and no number")
+    return value, None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a name that stands in it twice says two things."""
+    found = {name.strip(): value for name, value in pairs}
+    if len(found) < len(pairs):
+        names = [name.strip() for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in an object")
+    return found
+
+
+def _json_cell(name: str, value: Any) -> Any:
+    """Text and numbers as they are."""
+    return _text_cell(name, value) if isinstance(value, (list, dict, bool)) else value
+
+
+def _text_cell(name: str, value: Any) -> str:
+    """Lists of ids with ';' between; what is no value of a cell as it would stand in JSON, for its reject."""
+    if isinstance(value, list) and name.strip() in LISTS:
+        # A null among ids says nothing, as between ';;' in text.
+        return ";".join(_text_cell("", item) for item in value if item is not None)
+    if isinstance(value, (list, dict, bool, type(None))):
+        return json.dumps(value, default=str, ensure_ascii=False)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _names(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """All names, in an order that does not depend on which rows are together."""
+    return tuple(sorted({name for row in rows for name in row}))
+
+
+def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+    """Rows from ... to ...: together while the names they have in common are many, for the others cost cells."""
+    start, names = 0, set[str]()
+    for end, row in enumerate(rows):
+        more = len(names | row.keys()) if len(row.keys() - names) else len(names)
+        if end > start and more * (end - start + 1) > MOST_CELLS:
+            yield start, end
+            start, names = end, set()
+        names |= row.keys()
+    yield start, len(rows)
 
 
 def _cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     """A table of statements (case_id, id, value), the rows of a case together -> cases."""
     held: list[tuple[str, str, Any, int, str]] = []
     for chunk in chunks:
-        columns = dict(zip(chunk.names, chunk.cells, strict=True))
+        columns = {name.strip(): cell for name, cell in zip(chunk.names, chunk.cells, strict=True)}
         values = [c.to_pylist() if isinstance(c, pa.Array) else c for c in (columns[name] for name in LONG)]
         rows = zip(*values, chunk.lines.tolist(), range(len(chunk.lines)), strict=True)
-        held += [(_text(case), _text(id_), value, line, chunk.text(at)) for case, id_, value, line, at in rows]
+        new = [(_text(case), _text(id_), value, line, chunk.text(at)) for case, id_, value, line, at in rows]
         # The last case may go on in the next chunk.
-        last = held[-1][0] if held else ""
-        end = next((i for i in range(len(held) - 1, -1, -1) if held[i][0] != last), -1) + 1
-        yield _wide(held[:end], chunk.refused)
-        held = held[end:]
-    yield _wide(held, [])
-
-
-def _wide(rows: Sequence[tuple[str, str, Any, int, str]], refused: Sequence[Reject]) -> Chunk:
-    cases: list[tuple[str, dict[str, Any], int, list[str]]] = []
-    twice: list[Reject] = []
-    for case, id_, value, line, text in rows:
-        if not cases or cases[-1][0] != case:
-            cases.append((case, {}, line, []))
-        _, cells, _, texts = cases[-1]
-        texts.append(text)
-        if id_ in cells and cells[id_] != value:
-            message = f"{id_} is stated twice, as {cells[id_]} and as {value}; keep one statement"
-            twice.append(Reject(line, case, id_, str(value), "contradiction", message, text))
+        last = new[-1][0] if new else ""
+        end = next((i for i in range(len(new) - 1, -1, -1) if new[i][0] != last), -1) + 1
+        if end or not held or (new and held[-1][0] != last):
+            done, held = [*held, *new[:end]], new[end:]
+            yield from _wide(done, chunk.refused)
         else:
-            cells[id_] = value
-    bad = {reject.case_id for reject in twice}
-    good = [case for case in cases if case[0] not in bad]
-    names = tuple(dict.fromkeys(name for _, cells, _, _ in good for name in cells))
-    columns = [[case for case, _, _, _ in good], *([cells.get(name) for _, cells, _, _ in good] for name in names)]
-    first = list({reject.case_id: reject for reject in reversed(twice)}.values())  # one a case: a case is a row here
-    lines = np.array([line for _, _, line, _ in good], dtype=np.int64)
-    return Chunk((CASE_ID, *names), columns, lines, lambda row: "\n".join(good[row][3]), [*refused, *first])
+            held += new
+            yield from _wide([], chunk.refused)
+    yield from _wide(held, [])
+
+
+def _wide(rows: Sequence[tuple[str, str, Any, int, str]], refused: list[Reject]) -> Iterator[Chunk]:
+    cases: list[dict[str, Any]] = []
+    lines: list[int] = []
+    texts: list[list[str]] = []
+    last = None
+    for case, id_, value, line, text in rows:
+        if case != last:
+            cases.append({CASE_ID: case})
+            lines.append(line)
+            texts.append([])
+            last = case
+        cells = cases[-1]
+        texts[-1].append(text)
+        id_ = f"id {id_}" if id_ == CASE_ID else id_  # no statement about a case
+        cells[id_] = value if id_ not in cells or cells[id_] == value else Twice(f"{cells[id_]} and {value}")
+    for start, end in _parts(cases):
+        part = cases[start:end]
+        names = _names(part)
+        columns = [[cells.get(name) for cells in part] for name in names]
+        yield Chunk(names, columns, np.array(lines[start:end], dtype=np.int64), _Joined(texts[start:end]), refused)
+        refused = []
 
 
 def _text(cell: Any) -> str:

@@ -32,12 +32,20 @@ def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
     """
     if target == STREAM:
         return
-    path = Path(target)
+    try:
+        _check_path(source, Path(target), only_csv)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
+
+
+def _check_path(source: str, path: Path, only_csv: bool) -> None:
     if source != STREAM and path.resolve() == Path(source).resolve():
         raise UsageError(f"{path}: is both input and output; name another output")
     if path.is_dir():
         raise UsageError(f"{path}: is a directory; name a file in it")
-    known = format_of(target)
+    if path.exists() and not path.is_file():  # a device or pipe would be replaced by a file
+        raise UsageError(f"{path}: is no regular file; - is standard output")
+    known = format_of(str(path))
     if known is None or (only_csv and known != ("csv", None)):
         formats = "a .csv file" if only_csv else "a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)"
         raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to {formats}")
@@ -62,15 +70,24 @@ class Target:
         self.part = part_of(target)
         self.whole = self.kind == "parquet" or self.compression is not None
         self.stream: IO[bytes] | None = None
+        self.ready = self.part
+        self.prepared = self.committed = False
 
-    def open(self, size: int | None = None) -> Target:
-        """Begin anew, or go on behind the first ``size`` bytes of the part."""
+    def open(self, size: int | None = None, *, complete: bool = False) -> Target:
+        """Begin anew, or go on behind the first ``size`` bytes of the part; a ``complete`` one may have its name already."""
         if self.target == STREAM:
+            if sys.stdout is None:
+                raise UsageError("standard output is closed")
             self.stream = sys.stdout.buffer
+            return self
+        if complete and not self.part.exists() and Path(self.target).exists():
+            self.committed = True
             return self
         try:
             if size is None:
                 self.stream = open(self.part, "wb")  # noqa: SIM115
+            elif not self.part.exists() or self.part.stat().st_size < size:
+                raise UsageError(f"{self.target}: the unfinished run has lost {self.part}; start again without --resume")
             else:
                 self.stream = open(self.part, "r+b")  # noqa: SIM115
                 self.stream.truncate(size)
@@ -113,24 +130,36 @@ class Target:
             raise self._failed(error) from None
         return 0
 
-    def commit(self) -> None:
-        """Put the file under its name."""
+    def prepare(self) -> None:
+        """Put everything on the disk, so that nothing but a name is missing."""
+        if self.prepared or self.committed:
+            return
         assert self.stream is not None
         self.sync()
+        self.prepared = True
         if self.target == STREAM:
             return
         self.stream.close()
-        ready = self.part
         try:
             if self.whole:
-                ready = self.part.with_suffix(".whole")
-                self._assemble(ready)
-            ready.replace(self.target)
-            if ready is not self.part:
+                self.ready = self.part.with_suffix(".whole")
+                self._assemble(self.ready)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def commit(self) -> None:
+        """Put the file under its name."""
+        self.prepare()
+        if self.target == STREAM or self.committed:
+            return
+        try:
+            self.ready.replace(self.target)
+            if self.ready is not self.part:
                 self.part.unlink()
             sync_folder(Path(self.target).parent)
         except OSError as error:
             raise self._failed(error) from None
+        self.committed = True
 
     def _assemble(self, ready: Path) -> None:
         with open(self.part, "rb") as part, open(ready, "wb") as file:
@@ -146,7 +175,7 @@ class Target:
 
     def close(self, *, keep: bool) -> None:
         """Stop without a file; the part stays only to be resumed."""
-        if self.target != STREAM and self.stream is not None:
+        if self.target != STREAM and self.stream is not None and not self.committed:
             if not self.stream.closed:
                 with contextlib.suppress(OSError):
                     self.stream.close()
@@ -205,5 +234,6 @@ def _to_parquet(part: IO[bytes], file: IO[bytes], schema: pa.Schema | None) -> N
 def csv_row(cells: Sequence[Any]) -> bytes:
     """One row of CSV."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    # A carriage return is quoted where it is part of the end of a line, whatever the version of Python.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n").encode("utf-8") + b"\n"

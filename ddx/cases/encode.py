@@ -20,6 +20,7 @@ from ddx.errors import nearest
 from ddx.knowledge import KnowledgeBase
 from ddx.network import Evidence
 
+_HINTS = 100
 Cells = Any  # a sequence of hashable values, or an Arrow array
 
 
@@ -71,10 +72,12 @@ def encode(
 def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject]:
     """A reject for every column that a lenient reading passes over."""
     known = [*SPECIAL, *(n for n, (kind, _) in kb.names.items() if kind != "cause")]
+    unknown = [c.name for c in columns if c.kind == "unknown"]
+    # To look for near names takes a millisecond each, and a table may have a million columns.
+    hints = {name: nearest(name, known) for name in unknown[:_HINTS]}
     return [
-        Reject(1, "", c.name, "", "unknown_column", f"unknown column {c.name!r}{nearest(c.name, known)}; read over")
-        for c in columns
-        if c.kind == "unknown"
+        Reject(1, "", name, "", "unknown_column", f"unknown column {name!r}{hints.get(name, '')}; read over")
+        for name in unknown
     ]
 
 
@@ -154,21 +157,29 @@ def _read(statements: Statements, column: Column, content: Cells) -> None:
         put = statements.put_finding if column.kind == "finding" else statements.put_context
         _apply(statements, column.name, content, values.reading, partial(put, column.id))
     elif column.kind in ("present", "absent", "context"):
-        for name, rows in _listed(content):
+        for name, rows in _listed(statements, column.name, content):
             _state(statements, rows, column.kind, name)
 
 
-def _listed(content: Cells) -> list[tuple[str, NDArray[np.intp]]]:
-    """Every id of a list column, as it first appears, with the rows that name it (once a row is enough)."""
+def _listed(statements: Statements, column: str, content: Cells) -> list[tuple[str, NDArray[np.intp]]]:
+    """Every id of a list column with the rows that name it (once a row is enough)."""
     distinct, code = _distinct(content)
     named: dict[str, list[int]] = {}
     for position, cell in enumerate(distinct):
-        if not values.is_unknown(cell):
-            for name in str(cell).split(";"):
-                if name.strip():
-                    named.setdefault(name.strip(), []).append(position)
+        if values.is_unknown(cell):
+            continue
+        names = set(filter(None, map(str.strip, str(cell).split(";"))))
+        problem = _stated_twice(cell)
+        if len(names) > len(statements.kb.names):
+            problem = BadCell("too_many_ids", f"got {len(names)} ids, more than the knowledge base has")
+        if problem:
+            for row in np.flatnonzero(code == position).tolist():
+                statements.reject(row, column, cell, problem.error, str(problem))
+            continue
+        for name in names:
+            named.setdefault(name, []).append(position)
     found = []
-    for name, positions in named.items():
+    for name, positions in sorted(named.items()):  # an order that does not depend on which rows are together
         hit = np.zeros(len(distinct), dtype=np.bool_)
         hit[positions] = True
         found.append((name, np.flatnonzero(hit[code])))
@@ -218,6 +229,8 @@ def _apply(
     said = np.zeros(len(distinct), dtype=np.bool_)
     for position, cell in enumerate(distinct):
         try:
+            if twice := _stated_twice(cell):
+                raise twice
             value = convert(cell)
         except BadCell as error:
             for row in np.flatnonzero(code == position).tolist():
@@ -230,12 +243,24 @@ def _apply(
         put(rows, np.array(known[code[rows]].tolist()), column)
 
 
+def _stated_twice(cell: Hashable) -> BadCell | None:
+    return BadCell("contradiction", f"stated twice, as {cell}; keep one statement") if isinstance(cell, values.Twice) else None
+
+
 def _distinct(content: Cells) -> tuple[list[Hashable], NDArray[np.intp]]:
     """The distinct cells in the order of their first appearance, and which of them every row holds."""
     if hasattr(content, "dictionary_encode"):  # Arrow, without loading it for those who have none
         coded = content.dictionary_encode(null_encoding="encode")
         return coded.dictionary.to_pylist(), np.asarray(coded.indices, dtype=np.intp)
     position: dict[Hashable, int] = {}
-    # Lists and the like inside a frame are no values, but they can be shown.
-    code = [position.setdefault(c if isinstance(c, Hashable) else str(c), len(position)) for c in content]
-    return list(position), np.array(code, dtype=np.intp)
+    cells: list[Hashable] = []
+    code = []
+    for cell in content:
+        # 1, 1.0 and True are equal, and still not the same cell.
+        key = cell if type(cell) is str else (type(cell), repr(cell))
+        at = position.setdefault(key, len(cells))
+        if at == len(cells):
+            # Lists and the like inside a frame are no values, but they can be shown.
+            cells.append(cell if isinstance(cell, Hashable) else str(cell))
+        code.append(at)
+    return cells, np.array(code, dtype=np.intp)

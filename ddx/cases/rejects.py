@@ -30,7 +30,8 @@ class Reject:
     def __str__(self) -> str:
         line = f"line {self.line}" if self.line >= 0 else ""
         case = f"case {self.case_id!r}" if self.case_id and self.case_id != str(self.line) else ""
-        place = ", ".join(filter(None, [line, case, self.column]))
+        column = self.column if self.column.isprintable() else repr(self.column)
+        place = ", ".join(filter(None, [line, case, column]))
         return f"{place}: {self.message}" if place else self.message
 
 

@@ -23,6 +23,12 @@ class BadCell(ValueError):
         super().__init__(message)
 
 
+class Twice(str):
+    """A cell that was stated twice, and differently; the text shows both."""
+
+    __slots__ = ()
+
+
 def is_unknown(cell: Hashable) -> bool:
     """Empty, NA, nan, None or 'unknown' in any case."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):

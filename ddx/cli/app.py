@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -44,19 +45,32 @@ Sex = Annotated[str | None, typer.Option("--sex", help="female or male.")]
 
 def main() -> None:
     """Run the command line; whatever stops it ends with one text and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
+    message = ""
+    code: object = 2
     try:
         app()
+    except SystemExit as end:
+        code = end.code
     except DdxError as error:
         message = str(error)
     except OSError as error:
         message = f"{error.filename or 'input or output'}: {error.strerror}"
-    print(f"ddx: {message}", file=sys.stderr)
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads on; what is still buffered must not complain again when the interpreter ends.
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # What is still buffered must not complain again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(2)
+        if not message:
+            closed = isinstance(error, BrokenPipeError)
+            why = " was closed before everything was written" if closed else f": cannot be written: {error.strerror}"
+            message, code = f"standard output{why}", 2
+    if message:
+        print(f"ddx: {message}", file=sys.stderr)
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 @app.callback(invoke_without_command=True)

@@ -58,6 +58,7 @@ def leading_causes(path: str, causes: Sequence[str], scored: int) -> None:
         table.add_column(name, no_wrap=bool(name), justify="left" if name else "right")
     table.add_column("none", justify="right")
     with open(path, encoding="utf-8", newline="") as file:
+        csv.field_size_limit(1 << 30)  # case ids may be long
         rows = csv.reader(file)
         header = next(rows)
         for row in itertools.islice(rows, SHOWN_CASES):
@@ -65,7 +66,7 @@ def leading_causes(path: str, causes: Sequence[str], scored: int) -> None:
             none = float(cells[NONE])
             values = {cause: float(cells[cause]) for cause in causes}
             first = sorted(values, key=values.__getitem__, reverse=True)[:2]
-            table.add_row(row[0], *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
+            table.add_row(_shown_id(row[0]), *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
     out = console()
     out.print(table)
     if scored > SHOWN_CASES:
@@ -109,6 +110,11 @@ def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:
         "context": diagnosis.context.to_dict(),
     }
     print(json.dumps(document, indent=2))
+
+
+def _shown_id(case: str) -> str:
+    """What a terminal can show of a case id."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in case[:WIDTH])
 
 
 def _p(value: float) -> str:

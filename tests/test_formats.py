@@ -1,0 +1,188 @@
+"""Formats carry the same cases in and the same numbers out, bit for bit, whatever the chunks and threads are."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from runs import chunked
+
+import ddx
+
+TARGETS = ["out.csv", "out.csv.gz", "out.csv.zst", "out.jsonl", "out.jsonl.gz", "out.ndjson.zst", "out.parquet"]
+FORMS = {"plain": {}, "top": {"top": 3}, "long": {"long": True}, "intervals": {"intervals": 2, "seed": 3}}
+FORMS["long intervals"] = {"long": True, "intervals": 2}
+COLUMNS = {
+    "case_id": str,
+    "tremor": float,
+    "fatigue": float,
+    "diabetes": bool,
+    "age": float,
+    "sex": str,
+    "haemoglobin_g_dl": float,
+}
+
+
+def cases(n: int) -> list[dict[str, object]]:
+    drawn = random.Random(7)
+    table = []
+    for i in range(n):
+        values = [drawn.choice([0.0, 1.0, 0.3, 1 / 3, None]) for _ in range(2)]
+        rest = [drawn.choice([True, False, None]), float(drawn.randrange(100)), drawn.choice(["f", "m", None])]
+        row = [f'c{i} "x", \u00e9', *values, *rest, drawn.choice([None, 10.25, 12.5, 14.0])]
+        table.append(
+            {**dict(zip(COLUMNS, row, strict=True)), "present": drawn.choice([None, "numbness", "numbness;hand_weakness"])}
+        )
+    table[n // 2]["age"] = 999.0
+    return table
+
+
+def text_of(table: list[dict[str, object]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]), restval="")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue().encode()
+
+
+def lists(table: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{**row, "present": row["present"] and str(row["present"]).split(";")} for row in table]
+
+
+def write(path: Path, table: list[dict[str, object]]) -> Path:
+    name = path.name
+    if ".jsonl" in name:
+        data = "".join(json.dumps({k: v for k, v in row.items() if v is not None}) + "\n" for row in lists(table)).encode()
+    elif name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(lists(table)), path, row_group_size=17)
+        return path
+    else:
+        data = text_of(table)
+    if name.endswith(".gz"):
+        data = gzip.compress(data)
+    if name.endswith(".zst"):
+        data = pa.compress(data, codec="zstd", asbytes=True)
+    path.write_bytes(data)
+    return path
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    """Rows with floats."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        data = gzip.decompress(data)
+    if path.suffix == ".zst":
+        data = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+    if "json" in path.name:
+        return [json.loads(line) for line in data.splitlines()]
+    rows = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+    return [{k: v if k in ("case_id", "cause") or k.startswith("cause_") else float(v) for k, v in row.items()} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("source") / "cases.csv", cases(60))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_target_holds_the_same_numbers(form, source, tmp_path, tiny):
+    found = {}
+    for target in TARGETS:
+        report = ddx.score_file(source, tmp_path / target, tiny, **FORMS[form])
+        assert (report.rows, report.scored, report.rejected) == (60, 59, 1)
+        found[target] = read(tmp_path / target)
+    for target in TARGETS:
+        assert found[target] == found["out.csv"], target
+        assert list(found[target][0]) == list(found["out.csv"][0]), target
+    assert len(found["out.csv"]) == 59 * (len(tiny.network.causes) if "long" in form else 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["cases.csv.gz", "cases.csv.zst", "cases.jsonl", "cases.jsonl.gz", "cases.parquet", "cases.txt", "cases"]
+)
+def test_every_source_says_the_same(name, source, tmp_path, tiny):
+    ddx.score_file(source, tmp_path / "first.csv", tiny)
+    report = ddx.score_file(write(tmp_path / name, cases(60)), tmp_path / "out.csv", tiny)
+    assert (report.rows, report.scored, report.rejected) == (60, 59, 1)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "first.csv").read_bytes()
+
+
+def test_the_forms_agree_with_each_other_and_with_frames(source, tmp_path, tiny):
+    answers = {}
+    for form, options in FORMS.items():
+        ddx.score_file(source, tmp_path / f"{form}.parquet", tiny, **options)
+        answers[form] = pq.read_table(tmp_path / f"{form}.parquet").to_pandas()
+    causes = list(tiny.network.causes)
+    plain = answers["plain"].set_index("case_id")
+    frame = pd.DataFrame([row for row in cases(60) if row["age"] != 999.0], dtype=object).set_index("case_id")
+    pd.testing.assert_frame_equal(plain, tiny.score(frame), check_exact=True, check_index_type=False)
+    long = answers["long"].pivot(index="case_id", columns="cause", values="posterior").loc[plain.index, causes]
+    np.testing.assert_array_equal(long, plain[causes])
+    pd.testing.assert_frame_equal(answers["top"].set_index("case_id")[list(plain)], plain, check_exact=True)
+    ordered = np.sort(plain[causes].to_numpy(), axis=1)[:, ::-1]
+    for rank in (1, 2, 3):
+        np.testing.assert_array_equal(answers["top"][f"posterior_{rank}"], ordered[:, rank - 1])
+        named = [plain.loc[case, cause] for case, cause in zip(plain.index, answers["top"][f"cause_{rank}"], strict=True)]
+        np.testing.assert_array_equal(named, ordered[:, rank - 1])
+    intervals = answers["intervals"].set_index("case_id")
+    pd.testing.assert_frame_equal(intervals[list(plain)], plain, check_exact=True)
+    assert (intervals[[f"{c}_low" for c in causes]].to_numpy() <= intervals[[f"{c}_high" for c in causes]].to_numpy()).all()
+
+
+def test_long_and_wide_input_say_the_same(tmp_path, tiny):
+    table = [row for row in cases(60) if row["age"] != 999.0]
+    statements = [
+        {"case_id": row["case_id"], "id": id_, "value": str(value)}
+        for row in table
+        for id_, value in row.items()
+        if id_ != "case_id" and (value is not None or id_ == "age")
+    ]
+    ddx.score_file(write(tmp_path / "wide.csv", table), tmp_path / "wide_out.csv", tiny)
+    wide = (tmp_path / "wide_out.csv").read_bytes()
+    for name in ("long.csv", "long.csv.gz", "long.parquet"):
+        if name.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(statements), tmp_path / name)
+        else:
+            data = text_of(statements)
+            (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        with chunked(rows=7, block=200):
+            ddx.score_file(tmp_path / name, tmp_path / "out.csv", tiny)
+        assert (tmp_path / "out.csv").read_bytes() == wide, name
+
+
+@pytest.mark.parametrize("target", ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz"])
+def test_chunks_do_not_show(target, source, tmp_path, tiny):
+    ddx.score_file(source, tmp_path / target, tiny, top=2)
+    whole = (tmp_path / target).read_bytes(), (tmp_path / "out.rejects.csv").read_bytes()
+    for rows, block in ((1, 1 << 22), (7, 64), (60, 1000), (59, 1)):
+        with chunked(rows, block):
+            ddx.score_file(source, tmp_path / target, tiny, top=2)
+        assert ((tmp_path / target).read_bytes(), (tmp_path / "out.rejects.csv").read_bytes()) == whole
+
+
+def test_threads_do_not_show(tmp_path, tiny_folder):
+    write(tmp_path / "cases.csv", cases(3000))
+    found = []
+    for threads in (1, 2):
+        for kb in (str(tiny_folder), "limb"):
+            source = "cases.csv" if kb != "limb" else Path(__file__).parents[1] / "experiments" / "examples" / "cases.csv"
+            command = [sys.executable, "-m", "ddx", "score", str(source), "-o", f"out{threads}.csv", "--kb", kb, "-q"]
+            environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads)}
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+            assert done.returncode in (0, 1), done.stderr
+            found.append((tmp_path / f"out{threads}.csv").read_bytes())
+    assert found[:2] == found[2:]

@@ -1,0 +1,321 @@
+"""Runs that are killed, taken up, disturbed or denied: the same bytes as a run in peace, or one clear line and nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+# A process that has loaded everything and makes a child for every run, with checkpoints as often as possible and small chunks.
+# "where" says where a run ends itself with SIGKILL: when so many bytes of posteriors are written ("write 5000"), or when a file
+# is about to get its name ("replace 2": before the third time).
+NURSERY = """
+import json, os, resource, signal, sys
+from pathlib import Path
+import ddx, pandas
+from ddx.batch import lines, run, sources, targets
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def child(source, target, options, where, size):
+    run.CHECKPOINT = 0.0
+    for module in (lines, sources):
+        module.ROWS = 50
+        module.BLOCK_BYTES = 2000
+    if size >= 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    kind, _, number = where.partition(" ")
+    write, replace, done = targets.Target.write, Path.replace, 0
+
+    def counted(self, data):
+        nonlocal done
+        write(self, data)
+        if self.target == target:
+            done += len(data)
+            if done >= int(number):
+                die()
+
+    def replaced(self, to):
+        nonlocal done
+        if not str(to).endswith(".journal"):
+            if done == int(number):
+                die()
+            done += 1
+        return replace(self, to)
+
+    if kind == "write":
+        targets.Target.write = counted
+    if kind == "replace":
+        Path.replace = replaced
+    try:
+        report = ddx.score_file(source, target, model, **options)
+    except ddx.UsageError as error:
+        return 2, str(error)
+    return 0, [report.rows, report.scored, report.rejected, report.cells_dropped, report.resumed]
+
+model = ddx.load(sys.argv[1])
+for line in sys.stdin:
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if not pid:
+        answer = child(*json.loads(line))
+        with os.fdopen(theirs, "w") as pipe:
+            json.dump(answer, pipe)
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as pipe:
+        answer = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print(answer if code == 0 else json.dumps([code, ""]), flush=True)
+"""
+N = 3000
+
+
+def rows(n: int = N) -> list[dict[str, str]]:
+    """Cases of which some are bad, and some have the id of a row far above."""
+    drawn = random.Random(5)
+    table = [{"case_id": f"c{i}", "tremor": str(i % 2), "age": str(drawn.randrange(120))} for i in range(n)]
+    for at in drawn.sample(range(n // 2, n), n // 20):
+        table[at]["case_id"] = f"c{drawn.randrange(at)}"
+    for at in drawn.sample(range(n), n // 20):
+        table[at]["tremor"] = "maybe"
+    return table
+
+
+def write(folder: Path, name: str = "cases.csv", n: int = N) -> Path:
+    path = folder / name
+    table = rows(n)
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(table), path)
+    elif name.endswith(".jsonl"):
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    else:
+        path.write_text("case_id,tremor,age\n" + "".join(",".join(row.values()) + "\n" for row in table))
+    return path
+
+
+@pytest.fixture(scope="module")
+def drive(tiny_folder):
+    """Runs a file: (exit code, counts or message)."""
+    command = [sys.executable, "-c", NURSERY, str(tiny_folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
+        assert nursery.stdin
+        assert nursery.stdout
+
+        def run(source: Path, target: Path, where: str = "", size: int = -1, **options: object) -> tuple[int, list[int] | str]:
+            print(json.dumps([str(source), str(target), options, where, size]), file=nursery.stdin, flush=True)
+            code, answer = json.loads(nursery.stdout.readline())
+            assert code in (0, 2, -signal.SIGKILL)
+            return code, answer
+
+        yield run
+        nursery.stdin.close()
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def content(folder: Path, name: str) -> tuple[bytes, bytes]:
+    return (folder / name).read_bytes(), (folder / "out.rejects.csv").read_bytes()
+
+
+FORMS = [("cases.csv", "out.csv"), ("cases.csv", "out.csv.gz"), ("cases.parquet", "out.parquet"), ("cases.jsonl", "out.jsonl")]
+KILLS = 20
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=[target for _, target in FORMS])
+def peace(request, tmp_path_factory, drive):
+    """A run that nobody disturbed."""
+    source, target = request.param
+    folder = tmp_path_factory.mktemp("peace")
+    code, counts = drive(write(folder, source), folder / target)
+    assert code == 0, counts
+    assert left(folder) == {source, target, f"{target}.meta.json", "out.rejects.csv"}
+    return folder / source, target, content(folder, target), counts
+
+
+def test_killed_runs_continue_to_the_same_bytes(peace, tmp_path, drive):
+    source, target, expected, counts = peace
+    drawn = random.Random(target)
+    places = [f"write {drawn.randrange(1, 250_000)}" for _ in range(KILLS // len(FORMS) - 2)]
+    for where in [*places, f"replace {drawn.randrange(3)}", "write 1"]:
+        folder = tmp_path / where.replace(" ", "_")
+        folder.mkdir()
+        code, _ = drive(source, folder / target, where)
+        assert code == -signal.SIGKILL, where
+        assert target not in left(folder)
+        # Killed once more on the way, at a place of its own.
+        code, _ = drive(source, folder / target, f"write {drawn.randrange(1, 100_000)}", resume=True)
+        assert code in (0, -signal.SIGKILL), where
+        if code:
+            code, answer = drive(source, folder / target, resume=True)
+            assert (code, answer[:4]) == (0, counts[:4]), where
+        assert content(folder, target) == expected, where
+        assert left(folder) == {target, f"{target}.meta.json", "out.rejects.csv"}, where
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_run_that_was_killed_between_two_names(number, peace, tmp_path, drive):
+    source, target, expected, counts = peace
+    assert drive(source, tmp_path / target, f"replace {number}")[0] == -signal.SIGKILL
+    code, answer = drive(source, tmp_path / target, resume=True)
+    assert (code, answer) == (0, [*counts[:4], counts[0]])
+    assert content(tmp_path, target) == expected
+    assert left(tmp_path) == {target, f"{target}.meta.json", "out.rejects.csv"}
+
+
+@pytest.fixture
+def killed(tmp_path, drive):
+    """A run that was killed on its way, with a checkpoint."""
+    source = write(tmp_path)
+    assert drive(source, tmp_path / "out.csv", "write 60000")[0] == -signal.SIGKILL
+    assert ".out.csv.journal" in left(tmp_path)
+    return partial(drive, source, tmp_path / "out.csv"), tmp_path
+
+
+def test_what_is_not_the_same_run_is_not_resumed(killed):
+    again, folder = killed
+    before = {name for name in left(folder) if not name.endswith(".lock")}
+    for options, what in (
+        ({"lenient": True}, "lenient"),
+        ({"top": 2}, "form"),
+        ({"long": True}, "form"),
+        ({"encoding": "cp1252"}, "encoding"),
+        ({"rejects": str(folder / "other.csv")}, "rejects"),
+        ({"input_format": "jsonl"}, "formats"),
+    ):
+        code, said = again(resume=True, **options)
+        assert (code, what in said or what == "formats") == (2, True), said
+        assert "start again without --resume" in said or what == "formats"
+        assert left(folder) == before
+    assert again(resume=True)[0] == 0
+
+
+def test_another_input_is_not_resumed(killed):
+    again, folder = killed
+    source = folder / "cases.csv"
+    old = source.read_text()
+    for new, what in (
+        (old.replace("c7,1,", "c7,0,"), "is not what the run began with"),
+        (old[:3000], "is shorter than when the run began"),
+        ("case_id,tremor,age\n", "is shorter than when the run began"),
+    ):
+        source.write_text(new)
+        assert again(resume=True) == (2, f"{source}: {what}; start again without --resume")
+    source.unlink()
+    assert again(resume=True) == (2, f"{source}: no such file")
+    source.write_text(old)
+    code, answer = again(resume=True)
+    assert (code, answer[0]) == (0, N)
+
+
+def test_without_resume_a_run_begins_anew(killed, tmp_path, drive):
+    again, folder = killed
+    # Killed before its own first checkpoint, it must not leave the journal of the run before it.
+    assert again("write 1")[0] == -signal.SIGKILL
+    code, answer = again(resume=True)
+    assert (code, answer[0], answer[4] < N) == (0, N, True)
+    (tmp_path / "fresh").mkdir()
+    assert drive(folder / "cases.csv", tmp_path / "fresh" / "out.csv")[0] == 0
+    assert content(tmp_path / "fresh", "out.csv") == content(folder, "out.csv")
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "garbled", "not json"])
+def test_damaged_remains_are_not_taken_up(damage, killed):
+    again, folder = killed
+    part, journal = folder / ".out.csv.part", folder / ".out.csv.journal"
+    if damage == "gone":
+        part.unlink()
+    elif damage == "short":
+        os.truncate(part, 100)
+    else:
+        journal.write_text("{}" if damage == "garbled" else "{")
+    code, said = again(resume=True)
+    if damage in ("gone", "short"):
+        assert (code, said) == (2, f"{folder}/out.csv: the unfinished run has lost {part}; start again without --resume")
+        assert again()[0] == 0
+    else:
+        assert (code, said[4]) == (0, 0)
+
+
+def test_nothing_to_resume(tmp_path, drive):
+    source = write(tmp_path, n=10)
+    target = tmp_path / "out.csv"
+    message = f"{target}: there is no unfinished run to resume; leave --resume out"
+    assert drive(source, target, resume=True) == (2, message)
+    assert drive(source, target)[0] == 0
+    assert drive(source, target, resume=True) == (2, message)
+    code, said = drive(Path("-"), target, resume=True)
+    assert (code, "standard input cannot be read a second time" in said) == (2, True)
+
+
+def test_one_run_a_target(tmp_path, tiny_folder, drive):
+    work = tmp_path / "work"
+    work.mkdir()
+    os.mkfifo(tmp_path / "cases.csv")
+    command = [sys.executable, "-m", "ddx", "score", "../cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
+    with subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) as first:
+        with open(tmp_path / "cases.csv", "w") as pipe:
+            pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
+            pipe.flush()
+            while ".out.csv.lock" not in left(work):
+                assert first.poll() is None
+                time.sleep(0.01)
+            other = write(tmp_path, "other.csv", n=10)
+            for name, locked in (("out.csv", "out.csv"), ("out.parquet", "out.rejects.csv")):
+                message = f"{work}/{locked}: another run is writing it; wait for it, or name another output"
+                assert drive(other, work / name) == (2, message)
+        assert first.communicate(timeout=60)[1] == "1 cases scored, 1 rejected -> out.csv\n"
+    assert left(work) == {"out.csv", "out.csv.meta.json", "out.rejects.csv"}
+
+
+# Disks.
+
+
+@pytest.mark.parametrize("target", ["out.csv", "out.csv.gz", "out.parquet", "out.jsonl"])
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_full_disk(target, size, tmp_path, drive):
+    source = write(tmp_path)
+    code, said = drive(source, tmp_path / target, size=size)
+    assert code == 2
+    assert "\n" not in said
+    assert "cannot be written: File too large" in said
+    assert target not in left(tmp_path)
+    if size:  # what was done is taken up when there is room
+        code, answer = drive(source, tmp_path / target, resume=True)
+        assert (code, answer[0]) == (0, N)
+        assert answer[4] > 0
+    (tmp_path / "fresh").mkdir()
+    assert drive(source, tmp_path / "fresh" / target)[0] == 0
+    if size:
+        assert content(tmp_path, target) == content(tmp_path / "fresh", target)
+
+
+def test_targets_that_are_no_files(tmp_path, drive):
+    source = write(tmp_path, n=10)
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "other.csv.meta.json").mkdir()
+    for target, message in (
+        (Path("/dev/null"), "/dev/null: is no regular file; - is standard output"),
+        (tmp_path / "pipe.csv", f"{tmp_path}/pipe.csv: is no regular file; - is standard output"),
+        (tmp_path / "other.csv", f"{tmp_path}/other.csv.meta.json: is no regular file; name another output"),
+        (source / "out.csv", f"{source}/out.csv: the directory {source} does not exist; make it first"),
+        (tmp_path / f"{'x' * 250}.csv", "File name too long"),
+    ):
+        code, said = drive(source, target)
+        assert (code, message in said, "\n" in said) == (2, True, False), said
+    assert left(tmp_path) == {"cases.csv", "pipe.csv", "other.csv.meta.json"}
+    assert not Path("/dev/null").is_file()
