@@ -1,0 +1,148 @@
+"""What the experiments on simulated cases share: the options, the measures of a network on cases, and the files written."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+import ddx
+from ddx.cases import CaseError, encode, interpret
+from ddx.inference.network import Floats
+from ddx.network import Evidence, LayeredNetwork
+from ddx.validation import measures, simulate
+from ddx.validation.simulation import TRUTH
+from ddx.validation.truth import true_causes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARK = "<!-- results -->"
+# A zero that turns out wrong would cost infinitely many nats; one of this size costs 28.
+SMALLEST = 1e-12
+# Below the one a cause counts as ruled out, above the other as held certain.
+RULED_OUT, CERTAIN = 1e-6, 0.999
+OURS, OTHER, THIRD, GREY = "#0b6e4f", "#c1432e", "#c98a1b", "#8a8a8a"
+
+
+def options(description: str | None, folder: Path, cases: int) -> argparse.ArgumentParser:
+    """The options that every one of them has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kb", default="limb", help="shipped knowledge base, or the folder of one")
+    parser.add_argument("--cases", type=int, default=cases, help=f"simulated cases a setting; default: {cases}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=folder, help="folder of what is written; default: that of this file")
+    return parser
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """N simulated cases as evidence, with their true causes (N, K)."""
+
+    evidence: Evidence
+    truth: np.ndarray
+
+    @classmethod
+    def drawn(cls, model: ddx.Model, n: int, seed: int) -> Cases:
+        """Cases of a model with 20 % of the findings and all risk factors observed."""
+        frame = simulate(model, n, seed)
+        cells = frame.drop(columns=TRUTH)
+        columns = interpret([str(c) for c in cells.columns], model.knowledge)
+        encoded = encode(model.knowledge, columns, [cells[c].tolist() for c in cells], list(range(n)))
+        truth, unknown = true_causes(frame[TRUTH].tolist(), model.network.causes)
+        if encoded.rejects or unknown:
+            raise CaseError([*encoded.rejects, *unknown])
+        return cls(encoded.evidence, truth)
+
+    def scored(self, network: LayeredNetwork) -> Scores:
+        """These cases under a network of the same causes and findings."""
+        marginal = network.posterior(self.evidence).marginal
+        # The engine has no posterior for what it holds impossible; here every cause of such a case has posterior 0.
+        return Scores(np.nan_to_num(marginal, nan=0.0), np.isnan(marginal).any(axis=1), self.truth)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Posteriors of N cases (N, K) beside the truth (N, K); ``impossible`` (N,) have posterior 0 everywhere."""
+
+    posterior: Floats
+    impossible: np.ndarray
+    truth: np.ndarray
+
+    @cached_property
+    def log_scores(self) -> Floats:
+        """Of every case (N,), in nats, with posteriors kept ``SMALLEST`` away from 0 and 1."""
+        bounded = np.clip(self.posterior, SMALLEST, 1.0 - SMALLEST)
+        return np.asarray(measures.log_scores(bounded, self.truth).sum(axis=1))
+
+    @property
+    def leader(self) -> np.ndarray:
+        """Index of the leading cause of every case (N,)."""
+        return self.posterior.argmax(axis=1)
+
+    def hits(self, k: int) -> Floats:
+        """How many true causes of every case (N,) have rank k or better."""
+        return np.asarray((self.truth & (measures.rank_of_truth(self.posterior, self.truth) <= k)).sum(axis=1), dtype=float)
+
+    def row(self, reference: Scores) -> dict[str, float]:
+        """The measures of a table row; changes against the reference are of the same cases, with standard errors."""
+        items = self.truth.sum(axis=1)
+        n, total = len(items), int(items.sum())
+        worse = self.log_scores - reference.log_scores
+        better = self.hits(1) - reference.hits(1)
+        change = better.sum() / total
+        return {
+            "cases": n,
+            "items": total,
+            "top_1": self.hits(1).sum() / total,
+            "top_3": self.hits(3).sum() / total,
+            "top_1_change": change,
+            "top_1_change_error": float(np.sqrt(((better - change * items) ** 2).sum()) / total),
+            "log_score": float(self.log_scores.mean()),
+            "log_score_change": float(worse.mean()),
+            "log_score_change_error": float(worse.std(ddof=1) / np.sqrt(n)),
+            "same_leader": float((~self.impossible & (self.leader == reference.leader)).mean()),
+            "ruled_out": float((self.truth & (self.posterior < RULED_OUT)).any(axis=1).mean()),
+            "false_certain": float((~self.truth & (self.posterior > CERTAIN)).any(axis=1).mean()),
+            "impossible": float(self.impossible.mean()),
+        }
+
+
+def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def provenance(kb: ddx.knowledge.KnowledgeBase, what: str, seed: int) -> str:
+    return f"Knowledge base {kb.name} {kb.version}, digest {kb.digest[:12]}; {what}, seed {seed}."
+
+
+def canvas(columns: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[Figure, np.ndarray]:
+    """A figure 800 pixels wide, and its axes from left to right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", color="#e4e4e4", linewidth=0.8)
+        one.set_axisbelow(True)
+    return figure, axes
+
+
+def write(folder: Path, out: Path, result: pd.DataFrame, text: str, figure: Figure) -> None:
+    """results.csv, figure.png, and what is below the line in README.md."""
+    out.mkdir(parents=True, exist_ok=True)
+    result.to_csv(out / "results.csv", index=False, float_format="%.6g", lineterminator="\n")
+    # No date and no version in the file: equal numbers give equal files.
+    figure.savefig(out / "figure.png", metadata={"Software": None})
+    head = (folder / "README.md").read_text(encoding="utf-8").split(MARK)[0]
+    (out / "README.md").write_text(f"{head}{MARK}\n\n{text}\n", encoding="utf-8")
+    print(text)

@@ -1,0 +1,118 @@
+"""The experiments run at a small size and write what their READMEs promise."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RUN = ROOT / "experiments" / "run.py"
+MARK = "<!-- results -->"
+SETTINGS = ["general", "primary_care", "emergency", "neurology_clinic", "balanced"]
+MEASURES = [
+    *("cases", "items", "top_1", "top_3", "top_1_change", "top_1_change_error", "log_score", "log_score_change"),
+    *("log_score_change_error", "same_leader", "ruled_out", "false_certain", "impossible"),
+]
+CALIBRATION = ["leading_posterior", "leading_true", "leading_calibration_error", "by_chance"]
+ARMS = (
+    *("all", "all, links < 0.05 zero", "all, links < 0.05, leaks < 0.005 zero", "all, links and leaks < 0.05 zero"),
+    *("links and leaks only", "priors and ratios only"),
+)
+# Experiment -> the columns of results.csv that come first, their values row by row, and the other columns.
+EXPECTED = {
+    "parameter_noise": (
+        ["sigma", "arm", "replicate"],
+        [
+            (sigma, arm, replicate)
+            for sigma in (0.0, 0.25, 0.5, 1.0, 2.0)
+            for replicate in range(2 if sigma else 1)
+            for arm in ARMS
+        ],
+        MEASURES,
+    ),
+    "leak": (["setting", "factor"], [("emergency", f) for f in (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)], [*MEASURES, *CALIBRATION]),
+    "setting_shift": (["cases_of", "scored_in"], [(a, b) for a in SETTINGS for b in SETTINGS], MEASURES),
+}
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, RUN, *options], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    out = tmp_path_factory.mktemp("experiments")
+    before = {path: path.read_bytes() for path in (ROOT / "experiments").glob("*/*") if path.is_file()}
+    done = command("--small", "--out", str(out), *EXPECTED, "syndromes")
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [*EXPECTED, "syndromes"]
+    for path, content in before.items():
+        assert path.read_bytes() == content, f"{path} was written by a small run"
+    return out
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_results_have_the_rows_and_columns(small, name):
+    keys, rows, others = EXPECTED[name]
+    found = pd.read_csv(small / name / "results.csv")
+    assert list(found.columns) == [*keys, *others]
+    assert list(found[keys].itertuples(index=False, name=None)) == rows
+    assert found.notna().all(axis=None)
+    shares = found[["top_1", "top_3", "same_leader", "ruled_out", "false_certain", "impossible"]]
+    assert ((shares >= 0.0) & (shares <= 1.0)).all(axis=None)
+    assert (found["top_1"] <= found["top_3"]).all()
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_figure_is_a_png_800_pixels_wide(small, name):
+    content = (small / name / "figure.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">I", content[16:20]) == (800,)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_readme_keeps_its_head_and_names_the_knowledge_base(small, name):
+    head, results = (small / name / "README.md").read_text(encoding="utf-8").split(MARK)
+    assert (ROOT / "experiments" / name / "README.md").read_text(encoding="utf-8").startswith(head)
+    assert "digest" in results
+    assert "seed 0" in results
+    assert "(figure.png)" in results
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("parameter_noise", lambda r: (r["sigma"] == 0.0) & ~r["arm"].str.contains("zero")),
+        ("leak", lambda r: r["factor"] == 1.0),
+        ("setting_shift", lambda r: r["cases_of"] == r["scored_in"]),
+    ],
+)
+def test_what_is_not_changed_changes_nothing(small, name, same):
+    found = pd.read_csv(small / name / "results.csv")
+    unchanged = found[same(found)]
+    assert len(unchanged)
+    assert (unchanged[["top_1_change", "log_score_change"]] == 0.0).all(axis=None)
+    assert (unchanged["same_leader"] == 1.0).all()
+
+
+def test_syndromes_writes_a_row_per_network_and_group(small):
+    found = pd.read_csv(small / "syndromes" / "results.csv")
+    assert set(found["setting"]) == {"neurology_clinic"}
+    assert set(found["network"]) == {"syndromes", "independent"}
+
+
+def test_an_unknown_experiment_is_an_error_that_lists_the_known_ones():
+    done = command("--small", "leaks")
+    assert done.returncode == 2
+    assert "unknown experiment 'leaks'; known: benchmarks, leak, parameter_noise, " in done.stderr
+
+
+def test_what_needs_published_cases_is_left_out_aloud():
+    done = command("--small", "published_cases")
+    assert done.returncode == 0
+    assert done.stdout == "published_cases: left out, it needs --cases\n"
