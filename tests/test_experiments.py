@@ -35,6 +35,11 @@ EXPECTED = {
         ],
         MEASURES,
     ),
+    "dominant_parameters": (
+        ["cause", "cases"],
+        [("stroke", 1)],
+        ["posterior", "prior", "link", "leak", "or", "context", "estimates", "first", "share_of_first", "sources_of_first"],
+    ),
     "leak": (["setting", "factor"], [("emergency", f) for f in (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)], [*MEASURES, *CALIBRATION]),
     "setting_shift": (["cases_of", "scored_in"], [(a, b) for a in SETTINGS for b in SETTINGS], MEASURES),
 }
@@ -63,9 +68,22 @@ def test_results_have_the_rows_and_columns(small, name):
     assert list(found.columns) == [*keys, *others]
     assert list(found[keys].itertuples(index=False, name=None)) == rows
     assert found.notna().all(axis=None)
-    shares = found[["top_1", "top_3", "same_leader", "ruled_out", "false_certain", "impossible"]]
+    names = ["top_1", "top_3", "same_leader", "ruled_out", "false_certain", "impossible", "posterior", "estimates"]
+    shares = found[[name for name in names if name in found]]
     assert ((shares >= 0.0) & (shares <= 1.0)).all(axis=None)
-    assert (found["top_1"] <= found["top_3"]).all()
+
+
+def test_more_causes_rank_among_the_first_three_than_first(small):
+    for name in ("parameter_noise", "leak", "setting_shift"):
+        found = pd.read_csv(small / name / "results.csv")
+        assert (found["top_1"] <= found["top_3"]).all()
+
+
+def test_the_shares_of_all_kinds_of_parameters_make_one(small):
+    found = pd.read_csv(small / "dominant_parameters" / "results.csv")
+    # Shares of the reference population are parameters too, but next to nothing depends on them.
+    kinds = found[["prior", "link", "leak", "or", "context"]].sum(axis=1)
+    assert (kinds.between(0.999, 1.0 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -109,7 +127,7 @@ def test_syndromes_writes_a_row_per_network_and_group(small):
 def test_an_unknown_experiment_is_an_error_that_lists_the_known_ones():
     done = command("--small", "leaks")
     assert done.returncode == 2
-    assert "unknown experiment 'leaks'; known: benchmarks, leak, parameter_noise, " in done.stderr
+    assert "unknown experiment 'leaks'; known: benchmarks, dominant_parameters, leak, parameter_noise, " in done.stderr
 
 
 def test_what_needs_published_cases_is_left_out_aloud():
