@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from ddx.batch.sources import STREAM, format_of, shown
 from ddx.errors import UsageError
 
-ROW_GROUP = 1 << 17
+ROW_GROUP = 1 << 16
 
 
 def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
