@@ -1,0 +1,73 @@
+"""Do 90 % intervals hold what they promise? Populations are drawn, studies of them are drawn, parameters are pooled again.
+
+Nearly: between 1 and 5 studies of 200 persons and means from 0.1 to 0.85 they cover a new population in 86 to 91 % (4,000
+replicates). A Beta has lighter tails than the logistic normal law that the populations follow, and the spread between two or
+five studies is estimated. With means of 0.02 it is 77 to 89 %, because of studies in which nobody has the finding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import betaincinv, expit, logit
+
+from ddx.draws import draw_parameters
+from ddx.inference import Network, posterior
+from ddx.knowledge import Study
+from ddx.knowledge.pooling import pool_probability
+
+# The spread between populations that the pooling takes for typical (ddx.knowledge.pooling).
+SPREAD = 0.4
+REPLICATES, DRAWS = 2000, 400
+# What was measured, and three standard errors of a share of 2,000.
+LEAST, MOST = 0.86 - 0.022, 0.91 + 0.022
+MEANS = {"prior": 0.1, "link": 0.7, "leak": 0.15}
+
+
+def pooled(name, mean, studies, persons, rng):
+    """A parameter pooled from studies of populations around ``mean``, and its value in a new population."""
+    population = expit(logit(mean) + rng.normal(0.0, SPREAD, studies + 1))
+    rows = []
+    for i, p in enumerate(population[:-1]):
+        x = int(rng.binomial(persons, p))
+        rows.append(
+            Study(
+                f"s{i}", "sensitivity", x / persons, f"source{i}", "cohort", numerator=x, denominator=persons, counts="reported"
+            )
+        )
+    return pool_probability(name, rows), float(population[-1])
+
+
+@pytest.mark.parametrize("studies", [1, 2, 5])
+@pytest.mark.parametrize("mean", [0.1, 0.5, 0.85])
+def test_the_interval_of_a_parameter_covers_a_new_population(studies, mean):
+    rng = np.random.default_rng([studies, int(100 * mean)])
+    hits = []
+    for _ in range(REPLICATES):
+        own, truth = pooled("p", mean, studies, 200, rng)
+        low, high = betaincinv(own.first, own.second, [0.05, 0.95])
+        hits.append(low <= truth <= high)
+    assert LEAST <= np.mean(hits) <= MOST
+
+
+def test_the_interval_of_a_posterior_covers_that_of_a_new_population():
+    """One cause, two findings, one present and one absent."""
+    rng = np.random.default_rng(7)
+    hits = []
+    evidence = np.array([[1.0, 0.0]])
+    for _ in range(REPLICATES):
+        names = ["prior", "link_0", "link_1", "leak_0", "leak_1"]
+        own, truth = zip(*(pooled(n, MEANS[n.split("_")[0]], 4, 200, rng) for n in names), strict=True)
+        drawn = draw_parameters(own, DRAWS, rng)
+        found = posterior_of(np.array([drawn[n] for n in names]), evidence)
+        low, high = np.quantile(found, [0.05, 0.95])
+        hits.append(low <= posterior_of(np.array(truth)[:, None], evidence)[0] <= high)
+    assert LEAST <= np.mean(hits) <= MOST
+
+
+def posterior_of(values, evidence):
+    """P(cause | evidence) (S,) for S sets of prior, two sensitivities and two leaks (5, S)."""
+    prior, sensitivity, leak = values[0], values[1:3].T, values[3:5].T
+    link = np.maximum((sensitivity - leak) / (1.0 - leak), 0.0)
+    network = Network(prior[:, None], link[:, :, None], leak)
+    return posterior(network, np.repeat(evidence, len(prior), axis=0)).marginal[:, 0]
