@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 # Options that make one small, where {out} stands for a folder; benchmarks write nothing when they are quick.
 SMALL = {
     "benchmarks": ("--quick",),
+    "credible_intervals": ("--cases", "10", "--draws", "20", "--out", "{out}"),
     "dominant_parameters": ("--cases", "1", "--cause", "stroke", "--setting", "emergency", "--out", "{out}"),
     "leak": ("--cases", "25", "--setting", "emergency", "--out", "{out}"),
     "parameter_noise": ("--cases", "12", "--replicates", "2", "--out", "{out}"),
