@@ -138,7 +138,7 @@ def test_syndromes_writes_a_row_per_network_and_group(small):
 def test_an_unknown_experiment_is_an_error_that_lists_the_known_ones():
     done = command("--small", "leaks")
     assert done.returncode == 2
-    assert "unknown experiment 'leaks'; known: benchmarks, credible_intervals,  parameter_noise, " in done.stderr
+    assert "unknown experiment 'leaks'; known: benchmarks, credible_intervals, dominant_parameters, " in done.stderr
 
 
 def test_what_needs_published_cases_is_left_out_aloud():
