@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ddx.errors import UsageError
+from ddx.sensitivity import LEADING, THRESHOLD
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -32,7 +33,6 @@ _STYLES = ("-", "--", "-.", ":")
 _HATCH = "/////"
 _SMALL, _TINY = 8.0, 7.0  # points
 _PROBABILITY = "Posterior probability"
-_LEADING, _THRESHOLD = "leading cause", "action threshold"
 # Row i of a tornado or flip map is centred on y = i: its label above, its bar below.
 _LABEL_AT, _BAR_AT, _BAR = -0.22, 0.19, 0.36
 # Behind text that crosses a line.
@@ -260,14 +260,14 @@ def flip_map(table: pd.DataFrame, top: int = 15, title: str | None = None) -> Fi
         The table is empty (no parameter does it within the limit) or lacks a column, or ``top`` is below 1.
     """
     _check("flip_map", "flips", table, ("value", "needed", "deviations", "change", "cause"), top)
-    unknown = sorted({str(change) for change in table["change"]} - {_LEADING, _THRESHOLD})
+    unknown = sorted({str(change) for change in table["change"]} - {LEADING, THRESHOLD})
     if unknown:
-        raise UsageError(f"flip_map: got the change {unknown[0]!r}, expected {_LEADING!r} or {_THRESHOLD!r}")
+        raise UsageError(f"flip_map: got the change {unknown[0]!r}, expected {LEADING!r} or {THRESHOLD!r}")
     rows = table.sort_values("deviations", key=np.abs, kind="stable").head(top)
     figure, axes = _rows(len(rows), title)
     from matplotlib.lines import Line2D
 
-    looks = {_LEADING: (_RED, "o", "another cause leads"), _THRESHOLD: (_BLUE, "s", "an action threshold is crossed")}
+    looks = {LEADING: (_RED, "o", "another cause leads"), THRESHOLD: (_BLUE, "s", "an action threshold is crossed")}
     for z in (-2.0, -1.0, 1.0, 2.0):
         axes.axvline(z, color="0.75", linestyle="--", linewidth=1.0, zorder=0.4)
     axes.axvline(0.0, color="black", linewidth=1.0, zorder=0.5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,10 +120,6 @@ def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def provenance(kb: ddx.knowledge.KnowledgeBase, what: str, seed: int) -> str:
-    return f"Knowledge base {kb.name} {kb.version}, digest {kb.digest[:12]}; {what}, seed {seed}."
-
-
 def canvas(columns: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[Figure, np.ndarray]:
     """A figure 800 pixels wide, and its axes from left to right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -137,12 +135,35 @@ def canvas(columns: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[F
     return figure, axes
 
 
-def write(folder: Path, out: Path, result: pd.DataFrame, text: str, figure: Figure) -> None:
-    """results.csv, figure.png, and what is below the line in README.md."""
+def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]) -> int:
+    """An experiment from its options to its exit code."""
+    try:
+        work(parser.parse_args())
+    except (ddx.DdxError, OSError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def publish(
+    folder: Path,
+    arguments: argparse.Namespace,
+    model: ddx.Model,
+    what: str,
+    result: pd.DataFrame,
+    body: str,
+    figure: Figure,
+    alt: str,
+) -> None:
+    """results.csv, figure.png, and what is below the line in README.md: where it comes from, ``body``, the figure."""
+    out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "results.csv", index=False, float_format="%.6g", lineterminator="\n")
     # No date and no version in the file: equal numbers give equal files.
     figure.savefig(out / "figure.png", metadata={"Software": None})
     head = (folder / "README.md").read_text(encoding="utf-8").split(MARK)[0]
+    kb = model.knowledge
+    source = f"Knowledge base {kb.name} {kb.version}, digest {kb.digest[:12]}; {what}, seed {arguments.seed}."
+    text = f"{source}\n\n{body}\n\n![{alt}](figure.png)"
     (out / "README.md").write_text(f"{head}{MARK}\n\n{text}\n", encoding="utf-8")
     print(text)

@@ -126,3 +126,11 @@ def test_what_cannot_be_done_ends_with_one_line(run, arguments, message):
     assert (code, out) == (2, "")
     assert err.startswith(f"ddx: {message}")
     assert err.count("\n") == 1
+
+
+def test_a_row_that_names_an_unknown_id_is_a_reject(run, tmp_path):
+    (tmp_path / "cases.jsonl").write_text('{"case_id": "a", "tremor": 1}\n{"case_id": "b", "tremr": 1}\n', encoding="utf-8")
+    code, out, err = run("cases.jsonl", "-o", "summary.csv")
+    assert (code, out.split()[0]) == (1, "parameter")
+    assert err.splitlines()[0].startswith("line 2, case 'b', tremr: unknown column 'tremr'; nearest: tremor")
+    assert err.splitlines()[-1] == "1 cases, 1 rejected"

@@ -424,3 +424,17 @@ def test_the_syndromes_experiment_compares_both_networks(tmp_path):
     done = subprocess.run([*run, "--kb", "limp"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "run.py: knowledge base 'limp': neither a shipped name nor a folder with a kb.toml; nearest: limb\n"
+
+
+def test_a_header_without_cases(run, tmp_path, tiny):
+    (tmp_path / "none.csv").write_text("case_id,age,tremor\n", encoding="utf-8")
+    folder = tiny.knowledge.folder
+    code, _, err = run("kb", "diff", folder, folder, "--cases", "none.csv")
+    assert (code, err) == (0, "")
+    code, out, err = run("evaluate", "none.csv", "--kb", folder)
+    assert (code, out) == (2, "")
+    assert err.startswith("ddx: none.csv: has no column 'final_diagnosis'")
+    (tmp_path / "none.csv").write_text("case_id,tremr,final_diagnosis\n", encoding="utf-8")
+    code, out, err = run("evaluate", "none.csv", "--kb", folder)
+    assert (code, out) == (2, "")
+    assert err.startswith("ddx: unknown column 'tremr'; nearest: tremor")

@@ -240,12 +240,15 @@ def simulate(
     ] = None,
 ) -> None:
     """Draw cases from the model, with their true causes in the column final_diagnosis."""
-    from ddx.cli.validation import fractions, write_cases
+    from ddx.batch import STREAM, check_target
+    from ddx.cli.show import write_file
+    from ddx.cli.validation import fractions
     from ddx.diagnosis import load
     from ddx.validation import simulate as draw
 
+    check_target(STREAM, output, only_csv=True)
     cases = draw(load(kb, setting), number, seed, observed=fractions(observed or []))
-    write_cases(cases, output)
+    write_file(cases.to_csv(index=False, lineterminator="\n").encode(), output)
     print(f"{number} cases drawn -> {'standard output' if output == '-' else output}", file=sys.stderr)
 
 

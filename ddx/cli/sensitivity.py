@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddx.batch import STREAM, Target, check_target
-from ddx.cli.show import console
+from ddx.batch import STREAM, check_target
+from ddx.cli.show import console, write_file
 from ddx.cli.validation import table
 from ddx.errors import UsageError
 
@@ -40,7 +40,7 @@ def show_case(
     watched = target or str(diagnosis.posterior.index[0])
     found = sensitivity.one_way(model, diagnosis, watched, level=level)
     if output is not None:
-        _write(found, output)
+        write_file(_csv(found), output)
     if plot is not None:
         _draw(found, float(diagnosis.posterior[watched]), top, f"P({watched})", plot)
     if output != STREAM:
@@ -92,7 +92,7 @@ def show_file(model: Model, cases: str, level: float, top: int, output: str | No
         check_target(cases, output, only_csv=True)
     found = summarize_file(cases, model, level=level)
     if output is not None:
-        _write(found.table, output)
+        write_file(_csv(found.table), output)
     if output != STREAM:
         rows = [
             [
@@ -111,15 +111,8 @@ def show_file(model: Model, cases: str, level: float, top: int, output: str | No
     return found.rejected
 
 
-def _write(found: pd.DataFrame, target: str) -> None:
-    """A CSV file that appears under its name when it is complete."""
-    file = Target(target, kind="csv").open()
-    try:
-        file.write(found.to_csv(lineterminator="\n").encode())
-        file.commit()
-    except BaseException:
-        file.close(keep=False)
-        raise
+def _csv(found: pd.DataFrame) -> bytes:
+    return found.to_csv(lineterminator="\n").encode()
 
 
 def _check_plot(target: str) -> None:
@@ -141,9 +134,7 @@ def _draw(found: pd.DataFrame, posterior: float, top: int, title: str, target: s
 
     picture = io.BytesIO()
     tornado(found, posterior, top, title).savefig(picture, format=Path(target).suffix[1:])
-    part = Path(target).with_name(f".{Path(target).name}.part")
-    part.write_bytes(picture.getvalue())
-    part.replace(target)
+    write_file(picture.getvalue(), target)
 
 
 def _sources(sources: str) -> str:

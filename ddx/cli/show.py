@@ -112,6 +112,19 @@ def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:
     print(json.dumps(document, indent=2))
 
 
+def write_file(content: bytes, target: str) -> None:
+    """A file that appears under its name when it is complete and on the disk; - is standard output."""
+    from ddx.batch import Target
+
+    file = Target(target, kind="csv").open()  # the kind of table does not matter to bytes
+    try:
+        file.write(content)
+        file.commit()
+    except BaseException:
+        file.close(keep=False)
+        raise
+
+
 def _shown_id(case: str) -> str:
     """What a terminal can show of a case id."""
     return "".join(c if c.isprintable() else "\ufffd" for c in case[:WIDTH])

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ddx.batch import STREAM, Target, check_target
 from ddx.cli.show import console
 from ddx.errors import UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ddx.diagnosis import Model
     from ddx.validation import Evaluation, Report
 
@@ -48,19 +45,6 @@ def fractions(given: Sequence[str]) -> float | dict[str, float]:
     if "" in values and len(values) > 1:
         raise UsageError("--observed: got a number for all kinds and numbers for single ones; give one or the other")
     return values.get("", values)
-
-
-def write_cases(cases: pd.DataFrame, target: str) -> None:
-    """A CSV file of cases that appears under its name when it is complete."""
-    check_target(STREAM, target, only_csv=True)
-    text = cases.to_csv(index=False, lineterminator="\n")
-    file = Target(target, kind="csv").open()
-    try:
-        file.write(text.encode())
-        file.commit()
-    except BaseException:
-        file.close(keep=False)
-        raise
 
 
 def evaluation_tables(found: Evaluation, model: Model) -> None:

@@ -174,7 +174,7 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         raw = compiled.run_each(rows, chosen, tables, EFFORT, limit)
         result.doubles[rows.at[chosen]] = raw.doubles
         fits = np.flatnonzero(raw.doubles <= limit)
-        _put(rows, chosen[fits], tables, raw.of(fits), result)
+        _put(rows, chosen[fits], tables, raw.of(fits), result, compiled, None)
 
 
 def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
@@ -225,13 +225,13 @@ def _solve_shared(
         result.doubles[rows.at[chosen]] = doubles
         return
     if compiled is not None:
-        _put(rows, chosen, tables, compiled.run_shared(rows, chosen, tables, planned), result)
+        _put(rows, chosen, tables, compiled.run_shared(rows, chosen, tables, planned), result, compiled, planned)
         return
     size = max(1, int(_CHUNK_DOUBLES // doubles))
     for part in np.split(chosen, range(size, len(chosen), size)):
         with meter.running():
             raw = run_numpy(rows, part, take(tables, part), planned)
-        _put(rows, part, tables, raw, result)
+        _put(rows, part, tables, raw, result, None, planned)
 
 
 def take(tables: Tables, chosen: Ints) -> Tables:
@@ -277,8 +277,8 @@ def log_of(mantissa: Floats, exponent: Ints) -> Floats:
         return np.asarray(np.log(mantissa) + exponent * _LOG_2, dtype=np.float64)
 
 
-def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved) -> None:
-    """Combine what a kernel returned with what was folded in before."""
+def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, compiled: Any, planned: Planned | None) -> None:
+    """Combine what a kernel returned with what was folded in before. ``planned`` : None where every case has its own plan."""
     at = rows.at[chosen]
     part = tables if len(chosen) == len(tables.log_scale) else take(tables, chosen)
     result.doubles[at] = raw.doubles
@@ -292,17 +292,18 @@ def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved) -> 
         result.syndrome[at] = np.minimum(raw.syndrome, 1.0)
     result.log_evidence[at] = raw.log_mantissa + part.log_scale + rows.log_constant[chosen]
     for i in np.flatnonzero(raw.log_mantissa < DOUBT):
-        _solve_widely(rows, int(chosen[i]), result)
+        row = int(chosen[i])
+        _solve_widely(rows, row, result, planned or plan_of(rows, row, tables.first, compiled, EFFORT))
 
 
-def _solve_widely(rows: Rows, i: int, result: Solved) -> None:
+def _solve_widely(rows: Rows, i: int, result: Solved, planned: Planned) -> None:
     """One case in the longest floats of this machine (on x86 their exponents are sixteen times as large)."""
     at = rows.at[i : i + 1]
     alone = Rows(rows.network, at, rows.findings[i : i + 1], rows.observed[i : i + 1], rows.context_prior[i : i + 1])
     alone.ask(rows.question)
     alone.log_escape = rows.log_escape[i : i + 1]
     tables = alone.tables(alone.unknown[0], np.longdouble)
-    raw = run_numpy(alone, np.zeros(1, dtype=np.intp), tables, plan_of(alone, 0, tables.first, None, EFFORT), np.longdouble)
+    raw = run_numpy(alone, np.zeros(1, dtype=np.intp), tables, planned, np.longdouble)
     with np.errstate(invalid="ignore"):
         joint = np.add.reduceat(tables.weight * raw.slope, tables.first[:-1], axis=1)
         result.marginal[at] = np.minimum(joint, 1.0)

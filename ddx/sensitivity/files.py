@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ddx.batch import Source, check_encoding
-from ddx.cases import Reject, encode, interpret, select
-from ddx.cases.ids import CaseIds
+from ddx.batch import Scorer, Source, check_encoding
+from ddx.cases import CaseIds, Reject, select
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
 from ddx.network import Evidence
@@ -40,25 +39,27 @@ def summarize_file(source: str, model: Model, *, level: float = 0.9, encoding: s
         The source cannot be read as a table of cases, or no row of it can be used.
     """
     check_encoding(encoding)
+    scorer = Scorer(model)
     kept: list[Evidence] = []
     labels: list[str] = []
     rejects: list[Reject] = []
     rows, seen = 0, CaseIds()
     with Source(source, encoding) as reader:
+        if reader.header is not None and not reader.long:
+            scorer.check(reader.header)
         for chunk in reader.chunks():
-            lines = chunk.lines.tolist()
-            rows += len(lines) + len(chunk.refused)
+            read = scorer.read(chunk, seen)
+            rows += read.rows
             rejects += chunk.refused
-            if not lines:
+            if read.encoded is None:
                 continue
-            columns = interpret([name.strip() for name in chunk.names], model.knowledge)
-            encoded = encode(model.knowledge, columns, list(chunk.cells), lines, seen=seen)
-            failed = model.posterior(encoded, lines)[1]
+            found, lines = read.encoded, chunk.lines.tolist()
+            failed = model.posterior(found, lines)[1]
             lost = {reject.line for reject in failed}
-            good = np.array([i for i, row in enumerate(encoded.rows) if lines[int(row)] not in lost], dtype=np.intp)
-            kept.append(select(encoded.evidence, good))
-            labels += [encoded.case_ids[i] for i in good]
-            rejects += [*encoded.rejects, *failed]
+            good = np.array([i for i, row in enumerate(found.rows) if lines[int(row)] not in lost], dtype=np.intp)
+            kept.append(select(found.evidence, good))
+            labels += [found.case_ids[i] for i in good]
+            rejects += [*found.rejects, *failed]
     rejects.sort(key=lambda reject: reject.line)
     if not labels:
         raise UsageError("\n".join([f"{source}: no case can be used, of {rows}", *map(str, rejects[:20])]))

@@ -33,7 +33,8 @@ def one_way(model: Model, case: Case, target: str, parameters: Sequence[str] | N
     A row per parameter: value, low, high (the ends of its interval), derivative (of the posterior at value), at_low, at_high
     (the posterior there), swing (the larger less the smaller of at_low and at_high), cited, sources. Links of findings come
     from their exact functions (``function``), the others from exact posteriors at four values each; their derivative is a
-    central difference (relative error about 1e-7).
+    central difference (against a Richardson step, on a case of limb: relative error 1e-8 at the median, 1e-5 for 95 %, 1e-4 for
+    the flattest, of which rounding leaves less).
 
     Raises
     ------

@@ -105,7 +105,8 @@ def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFram
             cells = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in chunk.cells]
             columns = {name.strip(): cell for name, cell in zip(chunk.names, cells, strict=True)}
             frames.append(pd.DataFrame(columns, dtype=object))
-    return pd.concat(frames, ignore_index=True), lines, rejects
+        header = [name.strip() for name in reader.header or ()]
+    return pd.concat(frames or [pd.DataFrame(columns=header, dtype=object)], ignore_index=True), lines, rejects
 
 
 def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.DataFrame, list[Reject]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ddx.batch import STREAM, Source, check_encoding
-from ddx.cases import CASE_ID, CaseIds, Reject, encode, interpret
+from ddx.cases import CASE_ID, CaseIds, Column, Reject, encode, interpret
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
 from ddx.validation.reports import Report, report
@@ -63,14 +64,20 @@ def evaluate_file(
     truths: list[str] = []
     rows = 0
     seen = CaseIds()
+
+    def interpreted(header: Iterable[str]) -> tuple[int, tuple[Column, ...]]:
+        names = [name.strip() for name in header]
+        at = _column(source, names, truth)
+        return at, interpret([*names[:at], *names[at + 1 :]], kb)
+
     with Source(source, encoding) as reader:
+        if reader.header is not None:
+            interpreted(reader.header)  # a header that says nothing is refused, whatever follows
         for chunk in reader.chunks():
             lines = chunk.lines.tolist()
             rows += len(lines) + len(chunk.refused)
             rejects += chunk.refused
-            names = [name.strip() for name in chunk.names]
-            at = _column(source, names, truth)
-            columns = interpret([*names[:at], *names[at + 1 :]], kb)
+            at, columns = interpreted(chunk.names)
             if not lines:
                 continue
             cells = list(chunk.cells)

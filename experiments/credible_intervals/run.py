@@ -7,6 +7,7 @@ Written are results.csv, figure.png and, below the line "results" of README.md, 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import GREY, OURS, Cases, canvas, markdown, options, provenance, write  # noqa: E402
+from shared import GREY, OURS, Cases, canvas, markdown, options, publish, run  # noqa: E402
 
 # Row -> kinds of parameters that stay at their means.
 ARMS: dict[str, tuple[str, ...]] = {
@@ -44,17 +45,14 @@ def main() -> int:
     parser = options(__doc__, HERE, 200)
     parser.add_argument("--draws", type=int, default=400, help="parameter draws; default: 400")
     parser.add_argument("--setting", default="primary_care")
-    arguments = parser.parse_args()
-    try:
-        model = ddx.load(arguments.kb, arguments.setting)
-        result = measure(model, arguments.cases, arguments.draws, arguments.seed)
-        what = f"{arguments.cases} simulated cases, setting {model.setting}, {arguments.draws} draws"
-        text = f"{provenance(model.knowledge, what, arguments.seed)}\n\n{table(result)}\n\n![{ALT}](figure.png)"
-        write(HERE, arguments.out, result, text, draw(result))
-    except (ddx.DdxError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, work)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    model = ddx.load(arguments.kb, arguments.setting)
+    result = measure(model, arguments.cases, arguments.draws, arguments.seed)
+    what = f"{arguments.cases} simulated cases, setting {model.setting}, {arguments.draws} draws"
+    publish(HERE, arguments, model, what, result, table(result), draw(result), ALT)
 
 
 def measure(model: ddx.Model, n: int, draws: int, seed: int) -> pd.DataFrame:

@@ -8,6 +8,7 @@ Written are results.csv, figure.png and, below the line "results" of README.md, 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import Cases, canvas, markdown, options, provenance, write  # noqa: E402
+from shared import Cases, canvas, markdown, options, publish, run  # noqa: E402
 
 KINDS = ("prior", "link", "leak", "or", "context")
 NAMES = {"prior": "prior", "link": "link", "leak": "leak", "or": "odds ratio", "context": "frequency of a risk factor"}
@@ -40,17 +41,14 @@ def main() -> int:
     parser = options(__doc__, HERE, 2)
     parser.add_argument("--setting", default="primary_care")
     parser.add_argument("--cause", action="append", help="repeat for more; default: all")
-    arguments = parser.parse_args()
-    try:
-        model = ddx.load(arguments.kb, arguments.setting)
-        result = measure(model, arguments.cases, arguments.seed, arguments.cause or list(model.network.causes))
-        what = f"{arguments.cases} simulated cases a cause, setting {model.setting}"
-        text = f"{provenance(model.knowledge, what, arguments.seed)}\n\n{table(result)}\n\n![{ALT}](figure.png)"
-        write(HERE, arguments.out, result, text, draw(result))
-    except (ddx.DdxError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, work)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    model = ddx.load(arguments.kb, arguments.setting)
+    result = measure(model, arguments.cases, arguments.seed, arguments.cause or list(model.network.causes))
+    what = f"{arguments.cases} simulated cases a cause, setting {model.setting}"
+    publish(HERE, arguments, model, what, result, table(result), draw(result), ALT)
 
 
 def measure(model: ddx.Model, n: int, seed: int, causes: list[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ Written are results.csv, figure.png and, below the line "results" of README.md, 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import CERTAIN, GREY, OTHER, OURS, RULED_OUT, Cases, Scores, canvas, markdown, options, provenance, write  # noqa: E402
+from shared import CERTAIN, GREY, OTHER, OURS, RULED_OUT, Cases, Scores, canvas, markdown, options, publish, run  # noqa: E402
 
 FACTORS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 NO_LEAK = 1e-12
@@ -35,18 +36,15 @@ NO_LEAK = 1e-12
 def main() -> int:
     parser = options(__doc__, HERE, 3000)
     parser.add_argument("--setting", action="append", help="repeat for more; default: primary_care and emergency")
-    arguments = parser.parse_args()
-    try:
-        settings = arguments.setting or ["primary_care", "emergency"]
-        models = [ddx.load(arguments.kb, setting) for setting in settings]
-        result = pd.concat([measure(model, arguments.cases, arguments.seed) for model in models], ignore_index=True)
-        what = f"{arguments.cases} simulated cases a setting"
-        text = f"{provenance(models[0].knowledge, what, arguments.seed)}\n\n{table(result)}\n\n![{ALT}](figure.png)"
-        write(HERE, arguments.out, result, text, draw(result))
-    except (ddx.DdxError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, work)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    settings = arguments.setting or ["primary_care", "emergency"]
+    models = [ddx.load(arguments.kb, setting) for setting in settings]
+    result = pd.concat([measure(model, arguments.cases, arguments.seed) for model in models], ignore_index=True)
+    what = f"{arguments.cases} simulated cases a setting"
+    publish(HERE, arguments, models[0], what, result, table(result), draw(result), ALT)
 
 
 def measure(model: ddx.Model, n: int, seed: int) -> pd.DataFrame:

@@ -10,6 +10,7 @@ Written are results.csv, figure.png and, below the line "results" of README.md, 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import CERTAIN, GREY, OTHER, OURS, RULED_OUT, THIRD, Cases, canvas, markdown, options, provenance, write  # noqa: E402
+from shared import CERTAIN, GREY, OTHER, OURS, RULED_OUT, THIRD, Cases, canvas, markdown, options, publish, run  # noqa: E402
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0, 2.0)
 SMALL_LINK, SMALL_LEAK, NO_LEAK = 0.05, 0.005, 1e-12
@@ -55,18 +56,15 @@ def main() -> int:
     parser = options(__doc__, HERE, 1000)
     parser.add_argument("--setting", default="primary_care")
     parser.add_argument("--replicates", type=int, default=8, help="noisy copies for every sigma above 0; default: 8")
-    arguments = parser.parse_args()
-    try:
-        model = ddx.load(arguments.kb, arguments.setting)
-        result = measure(model, arguments.cases, arguments.replicates, arguments.seed)
-        what = f"{arguments.cases} simulated cases, {arguments.setting}, {arguments.replicates} noisy copies a sigma"
-        own = float(np.median([spread_of(p) for p in model.knowledge.parameters.values()]))
-        text = f"{provenance(model.knowledge, what, arguments.seed)}\n\n{table(result, own)}\n\n![{ALT}](figure.png)"
-        write(HERE, arguments.out, result, text, draw(result))
-    except (ddx.DdxError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, work)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    model = ddx.load(arguments.kb, arguments.setting)
+    result = measure(model, arguments.cases, arguments.replicates, arguments.seed)
+    what = f"{arguments.cases} simulated cases, {arguments.setting}, {arguments.replicates} noisy copies a sigma"
+    own = float(np.median([spread_of(p) for p in model.knowledge.parameters.values()]))
+    publish(HERE, arguments, model, what, result, table(result, own), draw(result), ALT)
 
 
 def measure(model: ddx.Model, n: int, replicates: int, seed: int) -> pd.DataFrame:

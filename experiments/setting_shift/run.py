@@ -8,6 +8,7 @@ Written are results.csv, figure.png and, below the line "results" of README.md, 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,21 +23,19 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import Cases, canvas, markdown, options, provenance, write  # noqa: E402
+from shared import Cases, canvas, markdown, options, publish, run  # noqa: E402
 
 
 def main() -> int:
-    arguments = options(__doc__, HERE, 2000).parse_args()
-    try:
-        model = ddx.load(arguments.kb)
-        result = measure(model, arguments.cases, arguments.seed)
-        what = f"{arguments.cases} simulated cases a setting"
-        text = f"{provenance(model.knowledge, what, arguments.seed)}\n\n{tables(result)}\n\n![{ALT}](figure.png)"
-        write(HERE, arguments.out, result, text, draw(result))
-    except (ddx.DdxError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser = options(__doc__, HERE, 2000)
+    return run(parser, work)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    model = ddx.load(arguments.kb)
+    result = measure(model, arguments.cases, arguments.seed)
+    what = f"{arguments.cases} simulated cases a setting"
+    publish(HERE, arguments, model, what, result, tables(result), draw(result), ALT)
 
 
 def measure(model: ddx.Model, n: int, seed: int) -> pd.DataFrame:
