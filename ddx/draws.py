@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddx.inference import Network, Posterior, mix, posterior
+from ddx.inference import Network, mix, posterior
 from ddx.inference.network import Floats
+from ddx.inference.rows import expit
 from ddx.knowledge import Parameter
-from ddx.network import Evidence, revise_network
+from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays
+from ddx.network import Evidence, LayeredNetwork, Parts, log_stratum_weight
+from ddx.noisy_or import finding_arrays
+from ddx.values import Values
 
 if TYPE_CHECKING:
     from ddx.diagnosis import Model
 
 
-# Sets of values in one call of the core; one that moves links or leaks brings its own matrix of some hundred kilobytes.
-_BLOCK, _SHARED_BLOCK = 100, 2000
+# Sets of values in one call of the core.
+_BLOCK = 500
 
 
 def draw_parameters(parameters: Iterable[Parameter], draws: int, rng: np.random.Generator) -> dict[str, Floats]:
@@ -34,12 +40,11 @@ def draw_parameters(parameters: Iterable[Parameter], draws: int, rng: np.random.
 
 def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
     """Posteriors of one case under draws of all parameters (S, K)."""
-    values = draw_parameters(model.knowledge.parameters.values(), draws, np.random.default_rng(seed))
-    blocks = [
-        posterior_under(model, evidence, [{name: float(drawn[s]) for name, drawn in values.items()} for s in block])
-        for block in np.array_split(np.arange(draws), -(-draws // _BLOCK))
-    ]
-    return np.concatenate(blocks)
+    kb = model.knowledge
+    values = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
+    table = np.column_stack(list(values.values()))
+    blocks = [Values(kb, part) for part in np.array_split(table, -(-draws // _BLOCK))]
+    return np.concatenate([_solved(model, evidence, block, _priors(model, block)) for block in blocks])
 
 
 def posterior_under(model: Model, evidence: Evidence, values: Sequence[Mapping[str, float]]) -> Floats:
@@ -49,48 +54,96 @@ def posterior_under(model: Model, evidence: Evidence, values: Sequence[Mapping[s
     """
     found = np.empty((len(values), len(model.network.causes)))
     own = np.array([any(p.startswith(("link:", "leak:")) for p in one) for one in values], dtype=np.bool_)
-    for rows, size in ((np.flatnonzero(own), _BLOCK), (np.flatnonzero(~own), _SHARED_BLOCK)):
-        for start in range(0, len(rows), size):
-            block = rows[start : start + size]
-            found[block] = _solved(model, evidence, [values[i] for i in block]).marginal
+    for rows in (np.flatnonzero(own), np.flatnonzero(~own)):
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            moves = tuple(tuple(values[i].items()) for i in block)
+            found[block] = _solved(model, evidence, *_moved(model, moves))
     return found
 
 
-def _solved(model: Model, evidence: Evidence, values: Sequence[Mapping[str, float]]) -> Posterior:
-    """The sets of values are the cases of one call of the core."""
-    base = model.network
-    networks = [revise_network(base, model.knowledge, model.setting, one) for one in values]
-    own = base.parts(evidence)
-    same = [n.context_prior is base.context_prior and n.share is base.share for n in networks]
-    parts = [own if shared else network.parts(evidence) for network, shared in zip(networks, same, strict=True)]
-    cores = [network.core(part) for network, part in zip(networks, parts, strict=True)]
-    size = len(parts[0].case)
+@dataclass(frozen=True, eq=False)
+class _Priors:
+    """Of S sets of values: log odds (S, A, 2, K), log odds ratios (S or 1, K, C); ``context`` None: that of the means."""
 
-    def gather(arrays: Iterable[Floats]) -> Floats:
-        return np.concatenate(list(arrays))
+    log_odds: Floats
+    effect: Floats
+    context: ContextArrays | None
 
-    def spread(arrays: Iterable[Floats]) -> Floats:
-        """An array of each set, repeated for the parts of the case; one that all of them share stays one."""
-        several = list(arrays)
-        if all(array is several[0] for array in several):
-            return several[0]
-        return np.repeat(np.stack(several), size, axis=0)
 
+@lru_cache(maxsize=4)
+def _moved(model: Model, moves: tuple[tuple[tuple[str, float], ...], ...]) -> tuple[Values, _Priors]:
+    """Sets of values and the priors that they make; an analysis of many cases asks for the same ones case after case."""
+    values = Values.of(model.knowledge, [dict(one) for one in moves])
+    return values, _priors(model, values)
+
+
+def _priors(model: Model, values: Values) -> _Priors:
+    """Anew for the causes that a set changes."""
+    base, kb = model.network, model.knowledge
+    context = context_arrays(kb, values) if values.kinds_moved & {"context", "population"} else None
+    at, cause = np.nonzero(causes_moved(kb, values))
+    log_odds, effect = np.tile(base.log_odds, (len(values), 1, 1, 1)), base.context_log_odds[None]
+    if len(at):
+        shared = ContextArrays(base.context_prior[None], base.share[None])
+        new = cause_arrays(kb, model.setting, values, context or shared, (at, cause))
+        log_odds[at, :, :, cause] = new.log_odds
+        if (new.context_log_odds != base.context_log_odds[cause]).any():
+            effect = np.tile(effect, (len(values), 1, 1))
+            effect[at, cause] = new.context_log_odds
+    return _Priors(log_odds, effect, context)
+
+
+def _solved(model: Model, evidence: Evidence, values: Values, priors: _Priors) -> Floats:
+    """The sets of values are the cases of one call of the core; only what they change is made anew."""
+    base, kb = model.network, model.knowledge
+    parts = base.parts(evidence)
+    n, size = len(values), len(parts.case)
+    seen = base.observed(parts)
+    if values.kinds_moved & {"link", "leak"}:
+        own = finding_arrays(kb, values, [base.findings[f] for f in seen])
+        arrays = {name: np.repeat(array, size, axis=0) for name, array in vars(own).items() if name != "leak"}
+        leak = own.leak[:, parts.age].reshape(n * size, -1)
+    else:
+        core = base.core(parts, seen)
+        arrays = {name: getattr(core, name) for name in ("link", "syndrome_link", "syndrome_leak", "finding_syndrome")}
+        leak = np.tile(core.leak, (n, 1))
+    log_weight = np.tile(parts.log_weight, n)
+    context_prior = np.tile(base.context_prior[parts.age, parts.sex], (n, 1))
+    if priors.context is not None:
+        log_weight = (parts.log_weight + _reweighting(base, parts, evidence, priors.context)).ravel()
+        context_prior = priors.context.prior[:, parts.age, parts.sex].reshape(n * size, -1)
+    effect = priors.effect
     network = Network(
-        prior=gather(c.prior for c in cores),
-        link=spread(n.link for n in networks),
-        leak=gather(c.leak for c in cores),
-        syndrome_link=spread(n.syndrome_link for n in networks),
-        syndrome_leak=spread(n.syndrome_leak for n in networks),
-        finding_syndrome=spread(n.finding_syndrome for n in networks),
-        context_log_odds=spread(n.context_log_odds for n in networks),
-        context_prior=gather(c.context_prior for c in cores),
+        prior=expit(priors.log_odds[:, parts.age, parts.sex]).reshape(n * size, -1),
+        leak=leak,
+        context_log_odds=effect[0] if len(effect) == 1 else np.repeat(effect, size, axis=0),
+        context_prior=context_prior,
         requires=base.requires,
+        **arrays,
     )
-    finding = gather(p.finding for p in parts)
-    context = np.repeat(evidence.context, len(finding), axis=0)
-    case = np.repeat(np.arange(len(values)), size)
-    return mix(posterior(network, finding, context), case, gather(p.log_weight for p in parts))[0]
+    finding = np.tile(parts.finding[:, seen], (n, 1))
+    case = np.repeat(np.arange(n), size)
+    solved = posterior(network, finding, np.repeat(evidence.context, len(finding), axis=0))
+    return mix(solved, case, log_weight)[0].marginal
+
+
+def _reweighting(base: LayeredNetwork, parts: Parts, evidence: Evidence, context: ContextArrays) -> Floats:
+    """What other frequencies of risk factors add to the log weights of the parts of one case (S, M)."""
+    a, s = np.unique(np.stack([parts.age, parts.sex]), axis=1)
+
+    def weights(share: Floats, prior: Floats) -> Floats:
+        n = len(share)
+        case, observed = np.repeat(np.arange(n), len(a)), np.tile(evidence.context, (n * len(a), 1))
+        flat = share[:, a, s].ravel(), prior[:, a, s].reshape(n * len(a), -1)
+        return log_stratum_weight(*flat, observed, base.requires, case).reshape(n, -1)
+
+    # Where the observed context is impossible in a stratum, it stays so.
+    with np.errstate(invalid="ignore"):
+        change = np.nan_to_num(weights(context.share, context.prior) - weights(base.share[None], base.context_prior[None]))
+    of_stratum = np.zeros((len(change), *base.share.shape))
+    of_stratum[:, a, s] = change
+    return np.asarray(of_stratum[:, parts.age, parts.sex])
 
 
 def posterior_quantiles(model: Model, evidence: Evidence, draws: int, seed: int) -> tuple[Floats, Floats]:

@@ -8,18 +8,19 @@ Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A age b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddx.errors import UsageError, nearest
 from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
-from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
+from ddx.knowledge import KnowledgeBase
+from ddx.logistic import cause_arrays, context_arrays, requirements
 from ddx.noisy_or import finding_arrays
+from ddx.values import Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,19 +113,28 @@ class LayeredNetwork:
         case, finding, log_likelihood, part = self._level_parts(evidence, case)
         return Parts(case, age[part], sex[part], finding, log_weight[part] + log_likelihood)
 
-    def core(self, parts: Parts) -> Network:
-        """The network of the core, with priors, leaks and context of every part."""
+    def core(self, parts: Parts, findings: Ints | None = None) -> Network:
+        """The network of the core, with priors, leaks and context of every part; ``findings`` : columns, default all."""
+        rows = slice(None) if findings is None else findings
         return Network(
             prior=expit(self.log_odds[parts.age, parts.sex]),
-            link=self.link,
-            leak=self.leak[parts.age],
+            link=self.link[rows],
+            leak=self.leak[parts.age][:, rows],
             syndrome_link=self.syndrome_link,
             syndrome_leak=self.syndrome_leak,
-            finding_syndrome=self.finding_syndrome,
+            finding_syndrome=self.finding_syndrome[rows],
             context_log_odds=self.context_log_odds,
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
         )
+
+    def observed(self, parts: Parts) -> Ints:
+        """Columns of the findings that some part observes, with all levels of a graded one: no other can matter."""
+        seen = np.asarray(~np.isnan(parts.finding).all(axis=0))
+        for levels in self.graded.values():
+            columns = [self.findings.index(level) for level in levels]
+            seen[columns] = seen[columns].any()
+        return np.flatnonzero(seen)
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
         """Case, age band, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
@@ -133,25 +143,8 @@ class LayeredNetwork:
         fits_age = (evidence.age[:, None] < 0) | (evidence.age[:, None] == age)
         fits_sex = (evidence.sex[:, None] < 0) | (evidence.sex[:, None] == sex)
         case, a, s = np.nonzero(fits_age[:, :, None] & fits_sex[:, None, :])
-        with np.errstate(divide="ignore"):
-            log_weight = np.log(self.share[a, s]) + self._log_context(evidence.context[case], self.context_prior[a, s])
-        first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
-        peak = np.maximum.reduceat(log_weight, first)
-        total = np.add.reduceat(np.exp(log_weight - peak[case]), first)
-        return case, a, s, log_weight - (peak + np.log(total))[case]
-
-    def _log_context(self, observed: Floats, prior: Floats) -> Floats:
-        """Log P(observed context | stratum) (M,): a risk factor together with those that require it."""
-        total = np.zeros(len(observed))
-        own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, 1.0))
-        with np.errstate(divide="ignore"):
-            for j in np.flatnonzero(self.requires < 0):
-                children = np.flatnonzero(self.requires == j)
-                present = prior[:, j] * own[:, children].prod(axis=1)
-                absent = np.where((observed[:, children] == 1.0).any(axis=1), 0.0, 1.0 - prior[:, j])
-                x = observed[:, j]
-                total += np.log(np.where(x == 1.0, present, np.where(x == 0.0, absent, present + absent)))
-        return total
+        observed, requires = evidence.context[case], self.requires
+        return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
 
     def _level_parts(self, evidence: Evidence, case: Ints) -> tuple[Ints, Floats, Floats, Ints]:
         """Split statements about graded findings into parts that are products over the finding columns.
@@ -180,6 +173,39 @@ class LayeredNetwork:
                     row += 1
                 row += not options
         return case, finding, log_likelihood, part
+
+
+def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints) -> Floats:
+    """Log P(stratum | observed risk factors) of the M strata that cases may belong to.
+
+    Parameters
+    ----------
+    share : (M,) of the reference population
+    prior : (M, C) frequencies of the risk factors in the stratum
+    observed : (M, C) 1, 0 or nan
+    requires : (C,)
+    case : (M,) ascending; the weights of a case add up to 1
+    """
+    with np.errstate(divide="ignore"):
+        log_weight = np.log(share) + _log_context(observed, prior, requires)
+    first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
+    peak = np.maximum.reduceat(log_weight, first)
+    total = np.add.reduceat(np.exp(log_weight - peak[case]), first)
+    return np.asarray(log_weight - (peak + np.log(total))[case])
+
+
+def _log_context(observed: Floats, prior: Floats, requires: Ints) -> Floats:
+    """Log P(observed context | stratum) (M,): a risk factor together with those that require it."""
+    total = np.zeros(len(observed))
+    own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, 1.0))
+    with np.errstate(divide="ignore"):
+        for j in np.flatnonzero(requires < 0):
+            children = np.flatnonzero(requires == j)
+            present = prior[:, j] * own[:, children].prod(axis=1)
+            absent = np.where((observed[:, children] == 1.0).any(axis=1), 0.0, 1.0 - prior[:, j])
+            x = observed[:, j]
+            total += np.log(np.where(x == 1.0, present, np.where(x == 0.0, absent, present + absent)))
+    return total
 
 
 def _pieces(likelihood: Floats) -> list[tuple[float, list[float]]]:
@@ -218,173 +244,38 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
     UsageError
         Unknown setting.
     """
+    return build_networks(kb, setting, Values.of(kb, [values or {}]))[0]
+
+
+def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[LayeredNetwork]:
+    """The network of every set of parameter values; errors as for ``build_network``."""
     if setting not in kb.settings:
         raise UsageError(f"unknown setting {setting!r}{nearest(setting, kb.settings)}; known: {', '.join(kb.settings)}")
-    value = kb.means | dict(values or {})
-    causes, findings = tuple(kb.causes), tuple(kb.findings)
-    bands, sexes = tuple(c.id for c in kb.age_bands), tuple(c.id for c in kb.sexes)
-    share = np.outer(
-        _normalized([value[f"population:{b}"] for b in bands]), _normalized([value[f"population:{s}"] for s in sexes])
-    )
-    risk_factors = tuple(c.id for c in kb.risk_factors)
-    context_prior = np.stack([_context_prior(value, x, bands, sexes, share) for x in risk_factors], axis=-1)
-    requires = np.array([risk_factors.index(c.requires) if c.requires else -1 for c in kb.risk_factors], dtype=np.intp)
-    prevalence, log_odds, context_log_odds = _cause_arrays(kb, setting, value, causes, context_prior, requires, share)
-    arrays = finding_arrays(kb, value).usable()
-    return LayeredNetwork(
-        causes=causes,
-        findings=findings,
-        risk_factors=risk_factors,
-        age_bands=bands,
-        sexes=sexes,
-        graded=kb.graded,
-        prevalence=prevalence,
-        log_odds=log_odds,
-        context_log_odds=context_log_odds,
-        context_prior=context_prior,
-        requires=requires,
-        share=share,
-        syndromes=tuple(kb.syndromes),
-        **vars(arrays),
-    )
-
-
-def revise_network(network: LayeredNetwork, kb: KnowledgeBase, setting: str, values: Mapping[str, float]) -> LayeredNetwork:
-    """What ``build_network`` returns for these values, from the network of the means: only what depends on them is made anew.
-
-    Arrays that stay are the very arrays of ``network``.
-    """
-    value = kb.means | dict(values)
-    kinds = {parameter.partition(":")[0] for parameter in values}
-    if "population" in kinds:
-        return build_network(kb, setting, values)
-    if kinds & {"link", "leak"}:
-        network = replace(network, **vars(finding_arrays(kb, value).usable()))
-    if not kinds - {"link", "leak"}:
-        return network
-    named = {parameter.replace("@", ":").split(":")[1] for parameter in values if parameter.startswith(("or:", "prior:"))}
-    context_prior = network.context_prior if "context" not in kinds else network.context_prior.copy()
-    for x, factor in enumerate(network.risk_factors):
-        if any(p == f"context:{factor}" or p.startswith(f"context:{factor}@") for p in values):
-            context_prior[..., x] = _context_prior(value, factor, network.age_bands, network.sexes, network.share)
-            family = [x, *np.flatnonzero(network.requires == x)]
-            changed = (network.context_log_odds[:, family] != 0.0).any(axis=1)
-            named |= {network.causes[k] for k in np.flatnonzero(changed)}
-    causes = [cause for cause in network.causes if cause in named]
-    rows = [network.causes.index(cause) for cause in causes]
-    arrays = _cause_arrays(kb, setting, value, causes, context_prior, network.requires, network.share)
-    prevalence, log_odds, context_log_odds = (
-        a.copy() for a in (network.prevalence, network.log_odds, network.context_log_odds)
-    )
-    prevalence[rows], log_odds[..., rows], context_log_odds[rows] = arrays
-    return replace(
-        network, prevalence=prevalence, log_odds=log_odds, context_log_odds=context_log_odds, context_prior=context_prior
-    )
-
-
-def _cause_arrays(
-    kb: KnowledgeBase,
-    setting: str,
-    value: Mapping[str, float],
-    causes: Sequence[str],
-    context_prior: Floats,
-    requires: Ints,
-    share: Floats,
-) -> tuple[Floats, Floats, Floats]:
-    """Prevalence (k,), log odds (A, 2, k) and log odds ratios of the risk factors (k, C) of some causes."""
-
-    def log_ratio(context: str) -> Floats:
-        return np.array([np.log(value.get(f"or:{cause}:{context}", 1.0)) for cause in causes])
-
-    sexes = [log_ratio(s.id) for s in kb.sexes]
-    stratum = np.array([[band + sex for sex in sexes] for band in [log_ratio(b.id) for b in kb.age_bands]])
-    context_log_odds = np.stack([log_ratio(x.id) for x in kb.risk_factors], axis=-1)
-    prevalence = np.array([_prevalence(value, cause, setting, len(kb.causes)) for cause in causes])
-    intercept = solve_intercepts(prevalence, stratum, context_log_odds, context_prior, requires, share)
-    return prevalence, intercept + stratum, context_log_odds
-
-
-def _prevalence(value: Mapping[str, float], cause: str, setting: str, n_causes: int) -> float:
-    """Of the setting; a cause without a figure for it keeps that of the general population."""
-    if setting == BALANCED:
-        return 1.0 / n_causes
-    general = value[f"prior:{cause}"]
-    return general if setting == GENERAL else value.get(f"prior:{cause}@{setting}", general)
-
-
-def _context_prior(
-    value: Mapping[str, float], factor: str, bands: tuple[str, ...], sexes: tuple[str, ...], share: Floats
-) -> Floats:
-    """P(risk factor | age band, sex) (A, 2): the figure of the group, else log odds of age plus the contrast of the sexes."""
-    overall = value[f"context:{factor}"]
-    by_sex = np.array([value.get(f"context:{factor}@{s}", np.nan) for s in sexes])
-    mean = share.sum(axis=0) @ by_sex
-    contrast = _logit(by_sex) - _logit(mean) if np.isfinite(mean) else np.zeros(len(sexes))
-    prior = np.empty((len(bands), len(sexes)))
-    for a, band in enumerate(bands):
-        base = value.get(f"context:{factor}@{band}", overall)
-        for s, sex in enumerate(sexes):
-            cell = value.get(f"context:{factor}@{'+'.join(sorted((band, sex)))}")
-            prior[a, s] = expit(_logit(base) + contrast[s]) if cell is None else cell
-    return prior
-
-
-def solve_intercepts(
-    prevalence: Floats, stratum: Floats, context_log_odds: Floats, context_prior: Floats, requires: Ints, share: Floats
-) -> Floats:
-    """Intercepts b (K,) for which the marginal of every cause over the reference population is its prevalence.
-
-    sum over strata and risk factors of P(stratum) P(x | stratum) expit(b_k + stratum_k + log_odds_k x) = prevalence_k,
-    solved by Newton steps inside a bracket; the sum runs over the risk factors that change the cause.
-
-    Parameters
-    ----------
-    prevalence (K,), stratum (A, 2, K), context_log_odds (K, C), context_prior (A, 2, C), requires (C,), share (A, 2)
-    """
-    intercept = np.empty(len(prevalence))
-    for k, target in enumerate(prevalence):
-        offset, weight = offsets(stratum[..., k], context_log_odds[k], context_prior, requires, share)
-        low, high = _logit(target) - offset.max(), _logit(target) - offset.min()
-        b = 0.5 * (low + high)
-        for _ in range(100):
-            p = expit(b + offset)
-            gap = float(weight @ p - target)
-            low, high = (low, b) if gap > 0.0 else (b, high)
-            newton = b - gap / float(weight @ (p * (1.0 - p)))
-            step = newton if low <= newton <= high else 0.5 * (low + high)
-            if abs(step - b) <= 1e-15 * max(1.0, abs(b)):
-                break
-            b = step
-        intercept[k] = b
-    return intercept
-
-
-def offsets(stratum: Floats, log_odds: Floats, prior: Floats, requires: Ints, share: Floats) -> tuple[Floats, Floats]:
-    """Log odds offset and probability of every combination of stratum and of the risk factors that matter."""
-    used = set(np.flatnonzero(log_odds).tolist())
-    used |= {int(requires[j]) for j in used if requires[j] >= 0}
-    offset, weight = stratum.ravel(), share.ravel()
-    probability = prior.reshape(-1, prior.shape[-1])
-    state: dict[int, NDArray[np.bool_]] = {}
-    origin = np.arange(len(offset))
-    for j in sorted(used, key=lambda j: (requires[j] >= 0, j)):
-        p = probability[origin, j]
-        if requires[j] >= 0:
-            p = np.where(state[int(requires[j])], p, 0.0)
-        state = {i: np.concatenate([x, x]) for i, x in state.items()}
-        state[j] = np.repeat([False, True], len(origin))
-        offset = np.concatenate([offset, offset + log_odds[j]])
-        weight = np.concatenate([weight * (1.0 - p), weight * p])
-        origin = np.concatenate([origin, origin])
-    return offset, weight
-
-
-def _normalized(values: list[float]) -> Floats:
-    return np.array(values) / sum(values)
-
-
-def _logit(p: Floats | float) -> Floats:
-    return np.asarray(np.log(p) - np.log1p(-np.asarray(p)))
+    n, causes = len(values), tuple(kb.causes)
+    context = context_arrays(kb, values)
+    own = cause_arrays(kb, setting, values, context)
+    log_odds = np.moveaxis(own.log_odds.reshape(n, len(causes), *context.share.shape[1:]), 1, -1)
+    context_log_odds = own.context_log_odds.reshape(n, len(causes), -1)
+    finding = finding_arrays(kb, values)
+    return [
+        LayeredNetwork(
+            causes=causes,
+            findings=tuple(kb.findings),
+            risk_factors=tuple(c.id for c in kb.risk_factors),
+            age_bands=tuple(c.id for c in kb.age_bands),
+            sexes=tuple(c.id for c in kb.sexes),
+            graded=kb.graded,
+            prevalence=own.prevalence.reshape(n, -1)[s],
+            log_odds=np.ascontiguousarray(log_odds[s]),
+            context_log_odds=context_log_odds[s],
+            context_prior=context.prior[s],
+            requires=requirements(kb),
+            share=context.share[s],
+            syndromes=tuple(kb.syndromes),
+            **{name: array[s] for name, array in vars(finding).items()},
+        )
+        for s in range(n)
+    ]
 
 
 def without_findings(evidence: Evidence) -> Evidence:

@@ -1,4 +1,4 @@
-"""Parameters of findings and syndromes -> the noisy-OR arrays of the network.
+"""Parameters of findings and syndromes -> the noisy-OR arrays of the network, for many sets of parameter values at once.
 
 Studies report totals: the sensitivity s_fk = P(f | only cause k) counts what comes through syndromes, and the frequency of a
 finding without any cause counts what comes from a syndrome that is there without a cause. The arrays hold the direct parts:
@@ -9,76 +9,119 @@ finding without any cause counts what comes from a syndrome that is there withou
     link      1 - s_fk   = (1 - direct leak_f) (1 - w_fk) prod_j (1 - q_jk v_fj)
 
 A finding that no study counted in a cause has no direct link to it: what its syndromes bring is all.
+
+Axes: S sets of values, A age bands, J syndromes, F findings, K causes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ddx.inference.network import Floats, Ints
 from ddx.knowledge import KnowledgeBase
-from ddx.knowledge.graded import continuation
-
-Floats = NDArray[np.float64]
+from ddx.knowledge.graded import MIN_NONE
+from ddx.values import Values, places
 
 
 @dataclass(frozen=True, eq=False)
 class FindingArrays:
-    """Axes: A age bands, J syndromes, F findings, K causes. A direct part below zero is a conflict between parameters."""
+    """Of S sets of values.
 
-    link: Floats  # (F, K)
-    leak: Floats  # (A, F)
-    syndrome_link: Floats  # (J, K)
-    syndrome_leak: Floats  # (J,)
-    finding_syndrome: Floats  # (F, J)
+    A direct part below zero, a conflict between parameters, is 0 here: in a draw that means no link, and the check of a
+    knowledge base refuses it of the means.
+    """
 
-    def usable(self) -> FindingArrays:
-        """With 0 for what is below zero: in a parameter draw that means no link. The check refuses it of the means."""
-        parts = (self.link, self.leak, self.syndrome_link, self.syndrome_leak, self.finding_syndrome)
-        return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
+    link: Floats  # (S, F, K)
+    leak: Floats  # (S, A, F)
+    syndrome_link: Floats  # (S, J, K)
+    syndrome_leak: Floats  # (S, J)
+    finding_syndrome: Floats  # (S, F, J)
 
 
-def finding_arrays(kb: KnowledgeBase, value: Mapping[str, float]) -> FindingArrays:
-    """The arrays that parameter values make; ``value`` holds every ``link:`` and ``leak:`` parameter of the knowledge base."""
-    row = {f: i for i, f in enumerate(kb.findings)}
-    place = {s: len(row) + j for j, s in enumerate(kb.syndromes)}  # syndromes stand below the findings
-    column = {c: k for k, c in enumerate((*kb.causes, *kb.syndromes))}
-    total = np.zeros((len(row) + len(place), len(column)))
-    for parameter in kb.parameters:
-        if parameter.startswith("link:"):
-            _, cause, finding = parameter.split(":")
-            total[row[finding] if finding in row else place[finding], column[cause]] = value[parameter]
-    base = np.array([value[f"leak:{f}"] for f in kb.findings])
-    leak = np.array([[value.get(f"leak:{f}@{b.id}", value[f"leak:{f}"]) for f in kb.findings] for b in kb.age_bands])
-    n_findings, n_causes = len(row), len(kb.causes)
-    sensitivity, syndrome = total[:n_findings, :n_causes], total[n_findings:, :n_causes]
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Columns of the parameters in a table of values, -1 where there is none."""
+
+    link: Ints  # (F + J, K + J)
+    leak: Ints  # (F,) of all ages
+    leak_in_band: Ints  # (A, F)
+    syndrome_leak: Ints  # (J,)
+
+
+def finding_arrays(kb: KnowledgeBase, values: Values, findings: Sequence[str] | None = None) -> FindingArrays:
+    """The arrays that parameter values make.
+
+    ``findings`` : those wanted, F of them, with all levels of a graded one; default: all
+    """
+    place, names = _places(kb), list(kb.findings)
+    rows = np.arange(len(names)) if findings is None else np.array([names.index(f) for f in findings], dtype=np.intp)
+    own = {names[r]: i for i, r in enumerate(rows.tolist())}
+    below = np.concatenate([rows, np.arange(len(names), len(place.link))])  # syndromes stand below the findings
+    total = values.at(place.link[below], 0.0)
+    base, leak = values.at(place.leak[rows], np.nan), values.at(place.leak_in_band[:, rows], np.nan)
+    n_findings, n_causes = len(rows), len(kb.causes)
+    sensitivity, syndrome = total[:, :n_findings, :n_causes], total[:, n_findings:, :n_causes]
     for levels in kb.graded.values():
-        rows = [row[level] for level in levels]
-        base[rows] = continuation(base[rows].tolist())
-        for a in range(len(leak)):
-            leak[a, rows] = continuation(leak[a, rows].tolist())
-        for k in np.flatnonzero(sensitivity[rows].any(axis=0)):
-            sensitivity[rows, k] = continuation(sensitivity[rows, k].tolist())
-    syndrome_leak = np.array([value[f"leak:{s}"] for s in kb.syndromes])
-    syndrome_link = _excess(syndrome, syndrome_leak[:, None])
-    finding_syndrome = _excess(total[:n_findings, n_causes:], base[:, None])
+        if levels[0] in own:
+            at = [own[level] for level in levels]
+            base[:, at] = _continuation(base[:, at], axis=1)
+            leak[:, :, at] = _continuation(leak[:, :, at], axis=2)
+            sensitivity[:, at] = _continuation(sensitivity[:, at], axis=1)
+    syndrome_leak = values.at(place.syndrome_leak, np.nan)
+    syndrome_link = _excess(syndrome, syndrome_leak[:, :, None])
+    finding_syndrome = _excess(total[:, :n_findings, n_causes:], base[:, :, None])
     direct_base, direct_leak, through = base, leak, np.ones_like(sensitivity)
-    for j in range(len(syndrome_leak)):
-        q = syndrome_leak[j] + (1.0 - syndrome_leak[j]) * syndrome_link[j]
-        v = finding_syndrome[:, j]
-        through = through * (1.0 - v[:, None] * q)
+    for j in range(syndrome_leak.shape[1]):
+        alone = syndrome_leak[:, j, None]
+        q = alone + (1.0 - alone) * syndrome_link[:, j]
+        v = finding_syndrome[:, :, j]
+        through = through * (1.0 - v[:, :, None] * q[:, None, :])
         # 1 - (1 - x) / (1 - y), which is x to the last digit where y is zero.
-        direct_base = _excess(direct_base, syndrome_leak[j] * v)
-        direct_leak = _excess(direct_leak, syndrome_leak[j] * v)
-    known = 1.0 - (1.0 - direct_base[:, None]) * through
+        direct_base = _excess(direct_base, alone * v)
+        direct_leak = _excess(direct_leak, (alone * v)[:, None, :])
+    known = 1.0 - (1.0 - direct_base[:, :, None]) * through
     # A finding of no syndrome keeps the short formula: the same number without another rounding.
-    known = np.where((finding_syndrome > 0.0).any(axis=1, keepdims=True), known, base[:, None])
-    return FindingArrays(_excess(sensitivity, known), direct_leak, syndrome_link, syndrome_leak, finding_syndrome)
+    known = np.where((finding_syndrome > 0.0).any(axis=2, keepdims=True), known, base[:, :, None])
+    parts = (_excess(sensitivity, known), direct_leak, syndrome_link, syndrome_leak, finding_syndrome)
+    return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
 
 
 def _excess(total: Floats, base: Floats) -> Floats:
     """Noisy-OR link that lifts a probability from base to total; zero where there is no total."""
     return np.where(total > 0.0, (total - base) / (1.0 - base), 0.0)
+
+
+def _continuation(levels: Floats, axis: int) -> Floats:
+    """``ddx.knowledge.graded.continuation`` along an axis; zeros where no level has a probability."""
+    parts = [part[..., 0] for part in np.split(np.moveaxis(levels, axis, -1), levels.shape[axis], axis=-1)]
+    total = sum(parts[1:], parts[0])
+    scale = np.minimum(1.0, (1.0 - MIN_NONE) / np.where(total > 0.0, total, 1.0))
+    scaled = [part * scale for part in parts]
+    reached = 1.0 - sum(scaled[1:], scaled[0])
+    ratios = []
+    for part in scaled:
+        reached = reached + part
+        ratios.append(part / reached)
+    return np.stack(ratios, axis=axis)
+
+
+@lru_cache(maxsize=8)
+def _places(kb: KnowledgeBase) -> _Places:
+    place = places(kb)
+    below = {name: i for i, name in enumerate([*kb.findings, *kb.syndromes])}
+    above = {name: i for i, name in enumerate([*kb.causes, *kb.syndromes])}
+    link = np.full((len(below), len(above)), -1, dtype=np.intp)
+    for parameter, at in place.items():
+        if parameter.startswith("link:"):
+            _, cause, finding = parameter.split(":")
+            link[below[finding], above[cause]] = at
+    leak = np.array([place[f"leak:{f}"] for f in kb.findings], dtype=np.intp)
+    in_band = np.array(
+        [[place.get(f"leak:{f}@{b.id}", place[f"leak:{f}"]) for f in kb.findings] for b in kb.age_bands], dtype=np.intp
+    )
+    of_syndrome = np.array([place[f"leak:{s}"] for s in kb.syndromes], dtype=np.intp)
+    return _Places(link, leak, in_band, of_syndrome)

@@ -17,7 +17,7 @@ LAYERS = (
     ("ddx.cli", "ddx.spark", "ddx.plots"),
     ("ddx.batch", "ddx.interop", "ddx.draws", "ddx.validation", "ddx.learning", "ddx.sensitivity"),
     ("ddx.diagnosis", "ddx.explain", "ddx.inquiry"),
-    ("ddx.cases", "ddx.network", "ddx.noisy_or"),
+    ("ddx.cases", "ddx.network", "ddx.noisy_or", "ddx.logistic", "ddx.values"),
     ("ddx.knowledge", "ddx.inference"),
     ("ddx.errors",),
 )

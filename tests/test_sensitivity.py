@@ -16,10 +16,11 @@ from scipy import stats
 import ddx
 from ddx import sensitivity
 from ddx.draws import posterior_under
-from ddx.network import LayeredNetwork, build_network, revise_network
+from ddx.network import LayeredNetwork, build_network, build_networks
 from ddx.sensitivity.case import interval_of, moved, relevant, spread_of
 from ddx.sensitivity.flips import distance
 from ddx.sensitivity.studies import pooled_without
+from ddx.values import Values
 
 CASES = {
     "known": {"present": ["arm_weakness", "numbness"], "absent": ["tremor"], "age": 70, "sex": "female"},
@@ -44,25 +45,43 @@ def clinic(tiny):
     return tiny.in_setting("clinic")
 
 
-def test_a_revised_network_is_the_one_built_anew(tiny, limb):
-    for model, step in ((tiny, 1), (limb.in_setting("primary_care"), 41)):
-        base = model.network
-        for name in list(model.knowledge.parameters)[::step]:
-            values = {name: 0.9 * model.knowledge.means[name]}
-            anew, revised = (
-                build_network(model.knowledge, model.setting, values),
-                revise_network(base, model.knowledge, model.setting, values),
-            )
-            for field, array in vars(anew).items():
-                assert np.array_equal(np.asarray(array), np.asarray(getattr(revised, field))), (name, field)
+def test_networks_built_together_are_those_built_alone(tiny, limb):
+    for model, step in ((tiny, 1), (limb.in_setting("primary_care"), 331)):
+        sets = [{name: 0.9 * model.knowledge.means[name]} for name in list(model.knowledge.parameters)[::step]]
+        together = build_networks(model.knowledge, model.setting, Values.of(model.knowledge, sets))
+        for values, network in zip(sets, together, strict=True):
+            for field, array in vars(build_network(model.knowledge, model.setting, values)).items():
+                assert np.array_equal(np.asarray(array), np.asarray(getattr(network, field))), (values, field)
 
 
-def test_a_revised_network_of_several_parameters_is_the_one_built_anew(clinic):
-    values = {"context:diabetes": 0.3, "or:stroke:diabetes": 4.0, "link:stroke:numbness": 0.9, "prior:stroke@clinic": 0.1}
-    anew = build_network(clinic.knowledge, "clinic", values)
-    revised = revise_network(clinic.network, clinic.knowledge, "clinic", values)
-    for field, array in vars(anew).items():
-        assert np.array_equal(np.asarray(array), np.asarray(getattr(revised, field))), field
+SEVERAL = {"context:diabetes": 0.3, "or:stroke:diabetes": 4.0, "link:stroke:numbness": 0.9, "prior:stroke@clinic": 0.1}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_posteriors_under_other_values_are_those_of_networks_built_anew(clinic, name):
+    evidence = clinic.diagnose(**CASES[name]).evidence
+    sets = [{p: moved(own, -0.7)} for p, own in clinic.knowledge.parameters.items()] + [SEVERAL, {}]
+    found = posterior_under(clinic, evidence, sets)
+    for values, row in zip(sets, found, strict=True):
+        anew = build_network(clinic.knowledge, "clinic", values).posterior(evidence).marginal[0]
+        np.testing.assert_allclose(row, anew, rtol=1e-11, err_msg=str(values))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_single_parameter_has_its_exact_function(clinic, name):
+    """Closed forms of links, priors and odds ratios, for all causes at once, up to the ends."""
+    case = clinic.diagnose(**CASES[name])
+    functions = sensitivity.functions.Functions(clinic, case)
+    moves = []
+    for parameter in relevant(clinic, case.evidence):
+        own = clinic.knowledge.parameters[parameter]
+        ratio = parameter.startswith("or:")
+        values = (1e-6, 0.5 * own.value, 1e6) if ratio else (1e-9, 0.3, 1.0 - 1e-9)
+        moves += [(parameter, value) for value in values]
+    found = functions.under(*zip(*moves, strict=True))
+    for (parameter, value), row in zip(moves, found, strict=True):
+        anew = build_network(clinic.knowledge, "clinic", {parameter: value}).posterior(case.evidence).marginal[0]
+        np.testing.assert_allclose(row, anew, rtol=1e-8, atol=1e-15, err_msg=f"{parameter} {value}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -173,7 +192,7 @@ def test_pgmpy_draws_the_same_curve(clinic):
 def _function_of_part(model, network, case, t):
     """The closed form in the network that pgmpy has: two causes, two findings."""
     part = _Part(model, network)
-    ratio = sensitivity.functions.LinkFunctions(part, part.diagnosis(case)).of("link:stroke:numbness", 0)
+    ratio = sensitivity.functions.Functions(part, part.diagnosis(case)).of_link("link:stroke:numbness", 0)
     return float(ratio(t))
 
 
@@ -246,7 +265,7 @@ def test_the_distance_is_that_of_chan_and_darwiche(clinic, parameter):
     findings = [clinic.network.findings.index(f) for f in ("numbness", "fatigue")]
     value = moved(clinic.knowledge.parameters[parameter], 1.5)
     before = _worlds(clinic.network, clinic.network.causes, findings)
-    other = revise_network(clinic.network, clinic.knowledge, "clinic", {parameter: value})
+    other = build_network(clinic.knowledge, "clinic", {parameter: value})
     after = _worlds(other, clinic.network.causes, findings)
     assert before.sum() == pytest.approx(1.0)
     assert after.sum() == pytest.approx(1.0)

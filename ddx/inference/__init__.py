@@ -3,6 +3,7 @@
 from ddx.inference.bounds import Bounds, bounds
 from ddx.inference.exact import EvidenceTooLarge
 from ddx.inference.gradient import Gradient, gradient
+from ddx.inference.linear import Linear, linear
 from ddx.inference.mixture import mix
 from ddx.inference.network import Network
 from ddx.inference.posterior import PlanOfCase, Posterior, explain_plan, posterior
@@ -12,6 +13,7 @@ __all__ = [
     "Bounds",
     "EvidenceTooLarge",
     "Gradient",
+    "Linear",
     "Network",
     "PlanOfCase",
     "Posterior",
@@ -19,6 +21,7 @@ __all__ = [
     "bounds",
     "explain_plan",
     "gradient",
+    "linear",
     "mix",
     "posterior",
     "single_cause",

@@ -76,7 +76,7 @@ def gradient(
     result = Gradient(*(np.zeros(shape) for shape in shapes))
     compiled = load_compiled(kernel)
     for i in range(n):
-        case = _Case.of(problem, i, compiled, memory_gib)
+        case = SingleCase.of(problem, i, compiled, memory_gib)
         if compiled is None:
             compiled = load_compiled(kernel, 4.0 * DOUBLE * case.doubles)
         with np.errstate(over="ignore"):
@@ -87,7 +87,7 @@ def gradient(
 
 
 @dataclass(frozen=True, eq=False)
-class _Case:
+class SingleCase:
     """One case, its plan and its tables."""
 
     rows: Rows
@@ -97,7 +97,8 @@ class _Case:
     doubles: float
 
     @classmethod
-    def of(cls, problem: Problem, i: int, compiled: Any, memory_gib: float) -> _Case:
+    def of(cls, problem: Problem, i: int, compiled: Any, memory_gib: float) -> SingleCase:
+        """Case ``i`` of a problem; EvidenceTooLarge if it does not fit."""
         rows = problem.rows(np.array([i]))
         tables = rows.tables(rows.unknown[0])
         layout, program, doubles = plan_of(rows, 0, tables.first, compiled, EFFORT)
@@ -107,13 +108,15 @@ class _Case:
 
     def derivatives(self, compiled: Any, target: int | None) -> dict[str, Floats | float]:
         """By name of the field of ``Gradient``."""
-        log_evidence, of_evidence, tables, slopes = self._pass(compiled, None)
+        log_evidence, tables, slopes = self.solved(compiled, None)
+        of_evidence = self.chain_rule(tables, slopes, None)
         if log_evidence == -np.inf:
             nothing: dict[str, Floats | float] = {name: np.full_like(a, np.nan) for name, a in of_evidence.items()}
             return nothing | {"value": log_evidence if target is None else np.nan}
         if target is None:
             return of_evidence | {"value": log_evidence}
-        log_joint, of_joint, _, _ = self._pass(compiled, target)
+        log_joint, joint_tables, joint_slopes = self.solved(compiled, target)
+        of_joint = self.chain_rule(joint_tables, joint_slopes, target)
         posterior = min(float(np.exp(log_joint - log_evidence)), 1.0)
         parts: dict[str, Floats | float]
         if log_joint == -np.inf:
@@ -128,8 +131,12 @@ class _Case:
         np.asarray(parts["prior"])[target] = _own_prior(self.rows, tables, slopes)[target]
         return parts
 
-    def _pass(self, compiled: Any, target: int | None) -> tuple[float, dict[str, Floats], Tables, Slopes]:
-        """Log P(evidence), or log P(target = 1, evidence), its derivatives, and what the recursion got and gave."""
+    def chain_rule(self, tables: Tables, slopes: Slopes, target: int | None) -> dict[str, Floats]:
+        """Derivatives to the arrays of the network of what ``solved`` returned."""
+        return _chain_rule(self.rows, self.layout, tables, slopes, target)
+
+    def solved(self, compiled: Any, target: int | None) -> tuple[float, Tables, Slopes]:
+        """Log P(evidence), or log P(target = 1, evidence), and what the recursion got and gave."""
         tables = self._clamped(self.tables, target)
         block = self.rows.block(self.layout, np.zeros(1, dtype=np.intp), tables)
         solver = solve if compiled is None else compiled.solve_block
@@ -144,7 +151,7 @@ class _Case:
             # Nothing observed depends on the target beyond its absent findings: it is a factor of its own.
             with np.errstate(divide="ignore"):
                 log += float(np.log(tables.present[0, tables.first[target]]))
-        return log, _chain_rule(self.rows, self.layout, tables, slopes, target), tables, slopes
+        return log, tables, slopes
 
     @staticmethod
     def _clamped(tables: Tables, target: int | None) -> Tables:
@@ -208,7 +215,7 @@ def _chain_rule(rows: Rows, layout: Layout, tables: Tables, slopes: Slopes, targ
 
 
 @dataclass(frozen=True, eq=False)
-class _Priors:
+class Priors:
     """P(cause absent, present) and d P(present) / d prior for every entry of the tables, of one case."""
 
     cause: Ints  # (E,)
@@ -221,7 +228,8 @@ class _Priors:
     escape: Floats  # (E,) P(absent findings | the cause) / unit
 
     @classmethod
-    def of(cls, rows: Rows, tables: Tables) -> _Priors:
+    def of(cls, rows: Rows, tables: Tables) -> Priors:
+        """Those of the first case of ``rows``."""
         net = rows.network
         prior = net.prior[rows.at[0]] if net.prior.ndim == 2 else net.prior
         effect = net.context_log_odds[rows.at[0]] if net.context_log_odds.ndim == 3 else net.context_log_odds
@@ -250,7 +258,7 @@ def _own_prior(rows: Rows, tables: Tables, slopes: Slopes) -> Floats:
 
     d (A / (A + B)) = (B dA - A dB) / (A + B)**2, with A and B = P(cause = 1 or 0, e).
     """
-    p = _Priors.of(rows, tables)
+    p = Priors.of(rows, tables)
     present, absent = slopes.present[:, 0], slopes.absent[:, 0]
 
     def total(values: Floats) -> Floats:
@@ -267,7 +275,7 @@ def _prior_slopes(
     """P(cause | evidence) (K,), derivatives to the priors (K,) and to the log odds ratios (K, C); and, were its certain links
     to absent findings not there, P(cause, evidence) over P(evidence) (K,).
     """
-    p, k = _Priors.of(rows, tables), rows.network.n_causes
+    p, k = Priors.of(rows, tables), rows.network.n_causes
     arrays = (rows.network.link, rows.network.context_log_odds)
     link, effect = (array[rows.at[0]] if array.ndim == 3 else array for array in arrays)
     open_escape = np.exp(log_escape(rows.findings == 0.0, np.where(link == 1.0, 0.0, link))[0])

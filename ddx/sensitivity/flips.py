@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ddx.diagnosis import Diagnosis, Model
-from ddx.draws import posterior_under
+from ddx.diagnosis import Model
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
-from ddx.network import LayeredNetwork, offsets, revise_network
+from ddx.logistic import ContextArrays, cause_arrays, entries_of
+from ddx.noisy_or import finding_arrays
 from ddx.sensitivity.case import Case, diagnosis_of, moved, parameter_of, relevant, sources_of, spread_of
-from ddx.sensitivity.functions import LinkFunctions
+from ddx.sensitivity.functions import Functions
+from ddx.values import Values
 
 # Standard deviations at which a parameter without a closed form is tried; what it does is then bisected.
 _TRIED = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -51,15 +52,15 @@ def flips(
     """
     found = diagnosis_of(model, case)
     ids = list(parameters) if parameters is not None else relevant(model, found.evidence)
-    search = _Search(model, found, limit, thresholds)
-    functions = LinkFunctions(model, found)
+    functions = Functions(model, found)
+    search = _Search(functions, limit, thresholds)
     rows: dict[str, tuple[float, float, str, str]] = {}
     rest = []
     for name in ids:
         own = parameter_of(model, name)
-        if functions.of(name, search.leader) is None:
+        if functions.of_link(name, search.leader) is None:
             rest.append(own)
-        elif (row := search.closed(functions, own)) is not None:
+        elif (row := search.closed(own)) is not None:
             rows[name] = row
     rows |= search.bisected(rest)
     kb = model.knowledge
@@ -87,23 +88,24 @@ def flips(
 class _Search:
     """What counts as a change for one case, and where it happens."""
 
-    def __init__(self, model: Model, case: Diagnosis, limit: float, thresholds: bool) -> None:
-        self.model, self.evidence, self.limit = model, case.evidence, limit
+    def __init__(self, functions: Functions, limit: float, thresholds: bool) -> None:
+        self.functions, self.limit = functions, limit
+        model = functions.model
         self.causes = model.network.causes
-        now = case.result.marginal[0]
+        now = functions.case.result.marginal[0]
         self.leader = int(now.argmax())
         urgent = [c.urgency != "routine" and thresholds for c in model.knowledge.causes.values()]
         at = np.array([c.action_threshold for c in model.knowledge.causes.values()])
         self.threshold = np.where(urgent, at, np.nan)
         self.above = now >= self.threshold
 
-    def closed(self, functions: LinkFunctions, own: Parameter) -> tuple[float, float, str, str] | None:
+    def closed(self, own: Parameter) -> tuple[float, float, str, str] | None:
         """Nearest root of P(rival, e) = P(leader, e) and of P(cause, e) = threshold P(e), all linear in the parameter."""
         best: tuple[float, float, str, str] | None = None
-        leader = functions.of(own.id, self.leader)
+        leader = self.functions.of_link(own.id, self.leader)
         assert leader is not None
         for k, cause in enumerate(self.causes):
-            ratio = functions.of(own.id, k)
+            ratio = self.functions.of_link(own.id, k)
             assert ratio is not None
             lines = [] if k == self.leader else [(ratio.a - leader.a, ratio.b - leader.b, LEADING)]
             if not np.isnan(self.threshold[k]):
@@ -143,7 +145,7 @@ class _Search:
         return rows
 
     def _under(self, moves: list[tuple[Parameter, float]]) -> Floats:
-        return posterior_under(self.model, self.evidence, [{p.id: moved(p, z)} for p, z in moves])
+        return self.functions.under([p.id for p, _ in moves], [moved(p, z) for p, z in moves])
 
     def _changed(self, marginal: Floats) -> Booleans:
         return np.asarray((marginal.argmax(axis=1) != self.leader) | self._crossed(marginal).any(axis=1), dtype=np.bool_)
@@ -165,30 +167,26 @@ def distance(model: Model, parameter: str, value: float) -> float:
     """
     network, kb = model.network, model.knowledge
     kind, subject, *rest = parameter.partition("@")[0].split(":")
-    other = revise_network(network, kb, model.setting, {parameter: value})
+    values = Values.of(kb, [{parameter: value}])
     if kind == "link" and subject in network.causes and rest[0] in network.findings and not kb.findings[rest[0]].graded:
         f, k = network.findings.index(rest[0]), network.causes.index(subject)
         # With other causes or syndromes present, the finding's probability changes by less.
         leak = network.leak[:, f].min()
-        before, after = 1.0 - network.link[f, k], 1.0 - other.link[f, k]
+        before, after = 1.0 - network.link[f, k], 1.0 - finding_arrays(kb, values, rest).link[0, 0, k]
         with np.errstate(divide="ignore"):
             absent, present = np.log(after / before), np.log((1.0 - (1.0 - leak) * after) / (1.0 - (1.0 - leak) * before))
         return float(abs(absent) + abs(present))
     if kind not in ("prior", "or"):
         return float("nan")
-    k = network.causes.index(subject)
-    rows = [_log_odds(n, k) for n in (network, other)]
-    if len(rows[0]) != len(rows[1]):  # an odds ratio of exactly 1 on one side
-        return float("nan")
+    pairs = np.zeros(1, dtype=np.intp), np.array([network.causes.index(subject)])
+    context = ContextArrays(network.context_prior[None], network.share[None])
+    rows = []
+    for one in (Values.of(kb, [{}]), values):
+        own = cause_arrays(kb, model.setting, one, context, pairs)
+        # Log odds in every combination of stratum and of the risk factors that matter.
+        rows.append(entries_of(kb, own.log_odds, own.context_log_odds, context, *pairs)[0])
     ratio = np.concatenate([np.logaddexp(0.0, -sign * rows[0]) - np.logaddexp(0.0, -sign * rows[1]) for sign in (1.0, -1.0)])
     return float(ratio.max() - ratio.min())
-
-
-def _log_odds(network: LayeredNetwork, k: int) -> Floats:
-    """Log odds of a cause in every combination of stratum and of the risk factors that matter."""
-    return offsets(
-        network.log_odds[..., k], network.context_log_odds[k], network.context_prior, network.requires, network.share
-    )[0]
 
 
 def _logit(p: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,14 @@ from numpy.typing import ArrayLike
 from ddx.diagnosis import Diagnosis, Model
 from ddx.draws import posterior_under
 from ddx.errors import UsageError
-from ddx.inference import gradient, mix, posterior
-from ddx.inference.network import Floats
+from ddx.inference import linear, mix, posterior
+from ddx.inference.network import Floats, Ints
+from ddx.logistic import ContextArrays, cause_arrays
 from ddx.sensitivity.case import Case, cause_index, diagnosis_of, interval_of, parameter_of
+from ddx.values import Values
+
+# Sets of values that are turned into priors at a time.
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -43,56 +49,114 @@ class Ratio:
         return np.where(x < self.start, 0.0, slope)
 
 
-class LinkFunctions:
-    """Every cause's posterior as a ratio of linear functions of every link whose parameter enters the network linearly.
+class Functions:
+    """The posteriors of a case as exact functions of every single parameter.
 
     A direct link w = (s - known) / (1 - known) is linear in its sensitivity s, and P(evidence) and P(cause, evidence) are
-    linear in w, so one adjoint pass a cause gives all functions (Coupe and van der Gaag 2002, Properties of sensitivity
-    analysis of Bayesian belief networks; Kjaerulff and van der Gaag 2000).
+    linear in w and in the prior of every single cause, so one adjoint pass for the evidence and one a target give all these
+    functions (Coupe and van der Gaag 2002, Properties of sensitivity analysis of Bayesian belief networks; Kjaerulff and van
+    der Gaag 2000). A prior or an odds ratio moves the priors of one cause in all strata, through its intercept. Leaks, links
+    of syndromes and of levels, risk factors and the population move several tables at once: a posterior is computed for each
+    value.
+
+    ``targets`` : indices of the causes that are asked for, T of them; default: all
     """
 
-    def __init__(self, model: Model, case: Diagnosis) -> None:
+    def __init__(self, model: Model, case: Diagnosis, targets: Sequence[int] | None = None) -> None:
         self.network = network = model.network
-        self.model = model
-        parts = network.parts(case.evidence)
-        self._core = network.core(parts)
-        self._finding, self._context = parts.finding, case.evidence.context[parts.case]
-        solved = posterior(self._core, self._finding, self._context)
-        self._weight = mix(solved, parts.case, parts.log_weight)[1]
+        self.model, self.case = model, case
+        self.targets = list(range(len(network.causes))) if targets is None else list(targets)
+        self._parts = parts = network.parts(case.evidence)
+        self._seen = network.observed(parts)
+        core, finding = network.core(parts, self._seen), parts.finding[:, self._seen]
+        context = case.evidence.context[parts.case]
+        self._weight = mix(posterior(core, finding, context), parts.case, parts.log_weight)[1]
         self._possible = np.flatnonzero(self._weight > 0.0)
-        self._marginal = solved.marginal
-        self._of_part = gradient(self._core, self._finding, self._context).link
-        self._of_evidence = self._mean(self._of_part)
-        self._of_target: dict[int, tuple[float, Floats]] = {}
-        self._graded = {level for levels in model.knowledge.graded.values() for level in levels}
+        self._linear = linear(core, finding, context, targets=self.targets)
+        self._now, self._link = self._mean(self._linear.now), self._mean(self._linear.link)
+        self._row = np.full(len(network.findings), -1, dtype=np.intp)
+        self._row[self._seen] = np.arange(len(self._seen))
 
     def _mean(self, values: Floats) -> Floats:
         """Average (...) over the parts of the case, each with its posterior weight."""
         return np.tensordot(self._weight[self._possible], values[self._possible], axes=1)
 
-    def of(self, parameter: str, target: int) -> Ratio | None:
-        """The function, or None for a parameter that enters the network in another way."""
-        kind, *names = parameter.split(":")
-        network = self.network
-        if kind != "link" or names[0] not in network.causes or names[1] not in network.findings or names[1] in self._graded:
+    def of_link(self, parameter: str, target: int) -> Ratio | None:
+        """The posterior of a target (an index of ``targets``) in closed form, None for a parameter that is no direct link."""
+        if (place := self._direct.get(parameter)) is None:
             return None
-        k, f = network.causes.index(names[0]), network.findings.index(names[1])
-        w, s = float(network.link[f, k]), self.model.knowledge.means[parameter]
-        if not 0.0 < w < 1.0:
-            return None
-        now, of_joint = self._joint(target)
-        rate = (1.0 - w) / (1.0 - s)  # dw / ds
-        g, h = self._of_evidence[f, k] * rate, of_joint[f, k] * rate
-        return Ratio(float(now - h * s), float(h), float(1.0 - g * s), float(g), s - w / rate)
+        f, k, s, rate, start = place
+        g, h = (float(of) * rate for of in self._slopes(f, k)[[0, 1 + target]])
+        return Ratio(float(self._now[1 + target]) - h * s, h, 1.0 - g * s, g, start)
 
-    def _joint(self, target: int) -> tuple[float, Floats]:
-        """P(target | evidence), and the derivatives of P(target, evidence) / P(evidence now) to the links (F, K)."""
-        if target not in self._of_target:
-            part = gradient(self._core, self._finding, self._context, target=target)
-            # P(target, e) of a part over P(e) is its weight times P(target | e): the product rule.
-            inner = part.link + self._marginal[:, target, None, None] * self._of_part
-            self._of_target[target] = float(self._mean(self._marginal[:, target])), self._mean(inner)
-        return self._of_target[target]
+    @cached_property
+    def _direct(self) -> dict[str, tuple[int, int, float, float, float]]:
+        """Parameters that are direct links: finding, cause, sensitivity s, dw / ds, and the s below which there is no link."""
+        network, means, found = self.network, self.model.knowledge.means, {}
+        graded = {level for levels in self.model.knowledge.graded.values() for level in levels}
+        for f, k in zip(*np.nonzero((network.link > 0.0) & (network.link < 1.0)), strict=True):
+            name = f"link:{network.causes[k]}:{network.findings[f]}"
+            if name in means and network.findings[f] not in graded:
+                w, s = float(network.link[f, k]), means[name]
+                rate = (1.0 - w) / (1.0 - s)
+                found[name] = int(f), int(k), s, rate, s - w / rate
+        return found
+
+    def _slopes(self, f: int, k: int) -> Floats:
+        """Derivatives of P(evidence) and P(targets, evidence) (1 + T,) to a link."""
+        row = self._row[f]
+        return self._link[:, row, k] if row >= 0 else np.zeros(len(self._now))
+
+    def under(self, parameters: Sequence[str], values: ArrayLike) -> Floats:
+        """Posteriors (S, T) when one parameter has another value: S parameters and their values."""
+        found, at = np.empty((len(parameters), len(self.targets))), np.asarray(values, dtype=np.float64).tolist()
+        chosen: dict[str, list[int]] = {"link": [], "prior": [], "rest": []}
+        for i, name in enumerate(parameters):
+            kind = name.partition(":")[0]
+            of = "prior" if kind in ("prior", "or") else "link" if name in self._direct else "rest"
+            chosen[of].append(i)
+        for i in chosen["link"]:
+            found[i] = self._under_link(parameters[i], at[i])
+        if own := chosen["prior"]:
+            moves = tuple((parameters[i], at[i]) for i in own)
+            found[own] = self._under_priors(*_priors_under(self.model, moves))
+        if own := chosen["rest"]:
+            sets = [{parameters[i]: at[i]} for i in own]
+            found[own] = posterior_under(self.model, self.case.evidence, sets)[:, self.targets]
+        return found
+
+    def _under_link(self, parameter: str, value: float) -> Floats:
+        f, k, s, rate, start = self._direct[parameter]
+        there = self._now + self._slopes(f, k) * rate * (max(value, start) - s)
+        return np.asarray(np.clip(there[1:] / there[0], 0.0, 1.0))
+
+    def _under_priors(self, cause: Ints, log_odds: Floats, effect: Floats) -> Floats:
+        """Posteriors (S, T) with other priors of one cause: cause (S,), log_odds (S, A, 2), effect (S, C)."""
+        parts, total = self._parts, np.zeros((len(cause), len(self._now)))
+        for m in self._possible.tolist():
+            own = log_odds[:, parts.age[m], parts.sex[m]]
+            total += self._weight[m] * self._linear.priors[m].under(cause, own, effect)
+        return np.clip(total[:, 1:] / total[:, :1], 0.0, 1.0)
+
+
+@lru_cache(maxsize=4)
+def _priors_under(model: Model, moves: tuple[tuple[str, float], ...]) -> tuple[Ints, Floats, Floats]:
+    """Cause (S,), log odds (S, A, 2), log odds ratios of its risk factors (S, C) when one of its parameters has another value.
+
+    The ends of all intervals serve case after case.
+    """
+    network, kb = model.network, model.knowledge
+    context = ContextArrays(network.context_prior[None], network.share[None])
+    causes = {cause: k for k, cause in enumerate(network.causes)}
+    cause = np.array([causes[name.partition("@")[0].split(":")[1]] for name, _ in moves], dtype=np.intp)
+    log_odds, effect = [], []
+    for start in range(0, len(moves), _BLOCK):
+        values = Values.of(kb, [{name: value} for name, value in moves[start : start + _BLOCK]])
+        pairs = np.arange(len(values)), cause[start : start + _BLOCK]
+        own = cause_arrays(kb, model.setting, values, context, pairs)
+        log_odds.append(own.log_odds)
+        effect.append(own.context_log_odds)
+    return cause, np.concatenate(log_odds), np.concatenate(effect)
 
 
 def function(model: Model, case: Case, target: str, parameter: str) -> Ratio:
@@ -111,7 +175,7 @@ def function(model: Model, case: Case, target: str, parameter: str) -> Ratio:
         ratios, links of syndromes and of levels: they enter several tables at once) - ``curve`` computes it point by point.
     """
     parameter_of(model, parameter)
-    ratio = LinkFunctions(model, diagnosis_of(model, case)).of(parameter, cause_index(model, target))
+    ratio = Functions(model, diagnosis_of(model, case), [cause_index(model, target)]).of_link(parameter, 0)
     if ratio is None:
         raise UsageError(f"{parameter}: the posterior is no ratio of linear functions of it; use sensitivity.curve")
     return ratio

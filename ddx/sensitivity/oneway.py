@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from ddx.cases import select
-from ddx.diagnosis import Model
-from ddx.draws import posterior_under
+from ddx.diagnosis import Diagnosis, Model
 from ddx.network import Evidence
 from ddx.sensitivity.case import Case, cause_index, diagnosis_of, encoded_cases, interval_of, parameter_of, relevant, sources_of
-from ddx.sensitivity.functions import LinkFunctions
+from ddx.sensitivity.functions import Functions
 
 # Step of the central difference relative to a parameter's distance from its nearer end; error of order its square.
 _STEP = 1e-4
@@ -31,10 +30,10 @@ def one_way(model: Model, case: Case, target: str, parameters: Sequence[str] | N
     Returns
     -------
     A row per parameter: value, low, high (the ends of its interval), derivative (of the posterior at value), at_low, at_high
-    (the posterior there), swing (the larger less the smaller of at_low and at_high), cited, sources. Links of findings come
-    from their exact functions (``function``), the others from exact posteriors at four values each; their derivative is a
-    central difference (against a Richardson step, on a case of limb: relative error 1e-8 at the median, 1e-5 for 95 %, 1e-4 for
-    the flattest, of which rounding leaves less).
+    (the posterior there), swing (the larger less the smaller of at_low and at_high), cited, sources. Links of findings, priors
+    and odds ratios come from their exact functions (``Functions``), the others from exact posteriors at four values each. The
+    derivative to a link is exact, that to another parameter a central difference (against a Richardson step, on a case of limb:
+    relative error 1e-8 at the median, 1e-5 for 95 %, 1e-4 for the flattest, of which rounding leaves less).
 
     Raises
     ------
@@ -48,23 +47,15 @@ def one_way(model: Model, case: Case, target: str, parameters: Sequence[str] | N
     own = [parameter_of(model, p) for p in ids]
     value = np.array([p.value for p in own])
     low, high = np.array([interval_of(p, level) for p in own]).reshape(-1, 2).T
-    functions = LinkFunctions(model, found)
-    derivative, at_low, at_high = np.empty(len(ids)), np.empty(len(ids)), np.empty(len(ids))
-    rest = []
+    functions = Functions(model, found, [column])
+    room = np.array([min(p.value, 1.0 - p.value) if p.distribution == "beta" else p.value for p in own])
+    step = _STEP * room
+    points = np.stack([low, high, value - step, value + step])
+    at_low, at_high, below, above = functions.under(ids * len(points), points.ravel())[:, 0].reshape(points.shape)
+    derivative = (above - below) / (2.0 * step)
     for i, p in enumerate(ids):
-        ratio = functions.of(p, column)
-        if ratio is None:
-            rest.append(i)
-            continue
-        derivative[i], at_low[i], at_high[i] = ratio.derivative(value[i]), ratio(low[i]), ratio(high[i])
-    if rest:
-        room = np.array([min(p.value, 1.0 - p.value) if p.distribution == "beta" else p.value for p in own])
-        step = _STEP * room
-        points = [low, high, value - step, value + step]
-        moves = [{ids[i]: float(point[i])} for i in rest for point in points]
-        solved = posterior_under(model, found.evidence, moves)[:, column].reshape(-1, 4)
-        at_low[rest], at_high[rest] = solved[:, 0], solved[:, 1]
-        derivative[rest] = (solved[:, 3] - solved[:, 2]) / (2.0 * step[rest])
+        if (ratio := functions.of_link(p, 0)) is not None:
+            derivative[i] = ratio.derivative(value[i])
     table = pd.DataFrame(
         {
             "value": value,
@@ -109,9 +100,10 @@ def summarize(model: Model, evidence: Evidence, labels: Sequence[object], level:
     for i, label in enumerate(labels):
         case = select(evidence, np.array([i]))
         ids = relevant(model, case)
-        moves = [{p: end} for p in ids for end in interval_of(kb.parameters[p], level)]
-        ends = posterior_under(model, case, moves).reshape(len(ids), 2, -1)
-        leader = int(model.network.posterior(case).marginal[0].argmax())
+        functions = Functions(model, Diagnosis(model, case, model.network.posterior(case)))
+        values = [end for p in ids for end in interval_of(kb.parameters[p], level)]
+        ends = functions.under([p for p in ids for _ in range(2)], values).reshape(len(ids), 2, -1)
+        leader = int(functions.case.result.marginal[0].argmax())
         swing = np.abs(ends[:, 1, leader] - ends[:, 0, leader])
         flipped = (ends.argmax(axis=2) != leader).any(axis=1)
         for p, width, flip in zip(ids, swing.tolist(), flipped.tolist(), strict=True):

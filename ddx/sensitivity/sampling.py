@@ -12,12 +12,15 @@ from ddx.draws import draw_parameters, posterior_under
 from ddx.errors import UsageError
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
-from ddx.network import build_network
+from ddx.network import build_networks
 from ddx.sensitivity.case import Case, cause_index, diagnosis_of, encoded_cases, parameter_of
 from ddx.sensitivity.oneway import one_way
+from ddx.values import Values
 
 # Batches of draws whose quantiles tell how far the quantiles of all draws can be off.
 _BATCHES = 10
+# Networks that are built at a time.
+_BLOCK = 50
 
 
 def intervals(model: Model, cases: pd.DataFrame, draws: int = 2000, seed: int = 0, level: float = 0.9) -> pd.DataFrame:
@@ -51,10 +54,12 @@ def intervals(model: Model, cases: pd.DataFrame, draws: int = 2000, seed: int = 
     evidence = encoded_cases(model, cases)
     causes = model.network.causes
     values = draw_parameters(model.knowledge.parameters.values(), draws, np.random.default_rng(seed))
+    table = np.column_stack(list(values.values()))
     drawn = np.empty((draws, len(cases), len(causes)))
-    for s in range(draws):
-        one = {name: float(column[s]) for name, column in values.items()}
-        drawn[s] = build_network(model.knowledge, model.setting, one).posterior(evidence).marginal
+    for block in np.array_split(np.arange(draws), -(-draws // _BLOCK)):
+        networks = build_networks(model.knowledge, model.setting, Values(model.knowledge, table[block]))
+        for s, network in zip(block.tolist(), networks, strict=True):
+            drawn[s] = network.posterior(evidence).marginal
     ends = [0.5 * (1.0 - level), 0.5 * (1.0 + level)]
     low, high = np.quantile(drawn, ends, axis=0)
     by_batch = np.stack([np.quantile(batch, ends, axis=0) for batch in np.array_split(drawn, _BATCHES)])
