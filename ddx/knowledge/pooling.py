@@ -57,14 +57,16 @@ def pool_probability(
 
     ``spread`` : typical standard deviation between studies on the logit scale.
 
-    The Beta has the pooled mean and the variance of the pooled logit by the delta method.
+    The Beta has the pooled mean and the variance of the pooled logit by the delta method. Neither shape is below 1/2, that of
+    Jeffreys' prior, nor their sum below 2: where the variance is above 2, the delta method no longer holds, and would put the
+    parameter at 0 or 1 for most draws.
     """
     estimates = [(_logit_estimate(s), s) for s in studies]
     estimates += [((-y, v), s) for s in complement for y, v in [_logit_estimate(s)]]
     mean, variance, used = _pool(estimates, spread)
     p = 1.0 / (1.0 + math.exp(-mean))
     # Beta variance = p(1-p)/(size+1), set equal to (p(1-p))^2 * variance. A size under 2 would be U-shaped.
-    size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 2.0)
+    size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 0.5 / min(p, 1.0 - p), 2.0)
     return Parameter(parameter_id, "beta", p, p * size, (1.0 - p) * size, _ids(used), _cited(used))
 
 
