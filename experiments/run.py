@@ -23,6 +23,7 @@ SMALL = {
     "credible_intervals": ("--cases", "10", "--draws", "20", "--out", "{out}"),
     "dominant_parameters": ("--cases", "1", "--cause", "stroke", "--setting", "emergency", "--out", "{out}"),
     "leak": ("--cases", "25", "--setting", "emergency", "--out", "{out}"),
+    "new_study": ("--cases", "4", "--draws", "20", "--outcomes", "2", "--out", "{out}"),
     "parameter_noise": ("--cases", "12", "--replicates", "2", "--out", "{out}"),
     "published_cases": ("--setting", "balanced", "--output", "{out}"),
     "setting_shift": ("--cases", "10", "--out", "{out}"),

@@ -16,10 +16,11 @@ import pandas as pd
 import ddx
 from ddx.cases import CaseError, encode, interpret
 from ddx.inference.network import Floats
-from ddx.network import Evidence, LayeredNetwork
+from ddx.network import Evidence, LayeredNetwork, build_networks
 from ddx.validation import measures, simulate
 from ddx.validation.simulation import TRUTH
 from ddx.validation.truth import true_causes
+from ddx.values import Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +30,8 @@ MARK = "<!-- results -->"
 SMALLEST = 1e-12
 # Below the one a cause counts as ruled out, above the other as held certain.
 RULED_OUT, CERTAIN = 1e-6, 0.999
+# Networks that are built at a time.
+NETWORKS = 50
 OURS, OTHER, THIRD, GREY = "#0b6e4f", "#c1432e", "#c98a1b", "#8a8a8a"
 
 
@@ -66,6 +69,15 @@ class Cases:
         marginal = network.posterior(self.evidence).marginal
         # The engine has no posterior for what it holds impossible; here every cause of such a case has posterior 0.
         return Scores(np.nan_to_num(marginal, nan=0.0), np.isnan(marginal).any(axis=1), self.truth)
+
+    def under(self, model: ddx.Model, values: Values) -> Floats:
+        """Posteriors (S, N, K) under S sets of parameter values."""
+        found = np.empty((len(values), len(self.evidence), len(model.network.causes)))
+        for block in np.array_split(np.arange(len(values)), -(-len(values) // NETWORKS)):
+            part = Values(model.knowledge, values.table[block])
+            for s, network in zip(block.tolist(), build_networks(model.knowledge, model.setting, part), strict=True):
+                found[s] = network.posterior(self.evidence).marginal
+        return found
 
 
 @dataclass(frozen=True, eq=False)

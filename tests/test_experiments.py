@@ -55,6 +55,9 @@ EXPECTED = {
     "setting_shift": (["cases_of", "scored_in"], [(a, b) for a in SETTINGS for b in SETTINGS], MEASURES),
 }
 
+# Those that write results.csv, figure.png and a README by ``shared.publish``.
+PUBLISHED = [*EXPECTED, "new_study"]
+
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, RUN, *options], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -64,9 +67,9 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 def small(tmp_path_factory):
     out = tmp_path_factory.mktemp("experiments")
     before = {path: path.read_bytes() for path in (ROOT / "experiments").glob("*/*") if path.is_file()}
-    done = command("--small", "--out", str(out), *EXPECTED, "syndromes")
+    done = command("--small", "--out", str(out), *PUBLISHED, "syndromes")
     assert done.returncode == 0, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [*EXPECTED, "syndromes"]
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [*PUBLISHED, "syndromes"]
     for path, content in before.items():
         assert path.read_bytes() == content, f"{path} was written by a small run"
     return out
@@ -84,6 +87,19 @@ def test_results_have_the_rows_and_columns(small, name):
     assert ((shares >= 0.0) & (shares <= 1.0)).all(axis=None)
 
 
+def test_studies_are_ranked_by_what_they_remove(small):
+    found = pd.read_csv(small / "new_study" / "results.csv")
+    columns = ["parameter", "value", "share_of_variance", "removed", "cases_that_gain", "mean", "cited", "sources"]
+    assert list(found.columns) == columns
+    assert found["value"].is_monotonic_decreasing
+    assert found["value"].to_numpy() == pytest.approx((found["share_of_variance"] * found["removed"]).to_numpy(), rel=1e-4)
+    assert found["removed"].between(0.0, 1.0).all()
+    assert 0.9 < found["share_of_variance"].sum() <= 1.0 + 1e-6
+    table = (small / "new_study" / "README.md").read_text(encoding="utf-8")
+    assert "| 0 | " in table
+    assert "| one study of the case mix of the setting (200 patients) | " in table
+
+
 def test_more_causes_rank_among_the_first_three_than_first(small):
     for name in ("parameter_noise", "leak", "setting_shift"):
         found = pd.read_csv(small / name / "results.csv")
@@ -97,14 +113,14 @@ def test_the_shares_of_all_kinds_of_parameters_make_one(small):
     assert (kinds.between(0.999, 1.0 + 1e-9)).all()
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_figure_is_a_png_800_pixels_wide(small, name):
     content = (small / name / "figure.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">I", content[16:20]) == (800,)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_readme_keeps_its_head_and_names_the_knowledge_base(small, name):
     head, results = (small / name / "README.md").read_text(encoding="utf-8").split(MARK)
     assert (ROOT / "experiments" / name / "README.md").read_text(encoding="utf-8").startswith(head)

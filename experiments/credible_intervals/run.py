@@ -17,7 +17,7 @@ import pandas as pd
 
 import ddx
 from ddx.draws import draw_parameters
-from ddx.network import build_network
+from ddx.values import Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,12 +63,10 @@ def measure(model: ddx.Model, n: int, draws: int, seed: int) -> pd.DataFrame:
     values = draw_parameters(model.knowledge.parameters.values(), draws, np.random.default_rng(seed))
     rows = []
     for arm, known in ARMS.items():
-        kept = {name: drawn for name, drawn in values.items() if name.split(":")[0] not in known}
-        posterior, same = np.empty((draws, n)), np.empty((draws, n), dtype=np.bool_)
-        for s in range(draws):
-            network = build_network(model.knowledge, model.setting, {name: float(drawn[s]) for name, drawn in kept.items()})
-            marginal = network.posterior(cases.evidence).marginal
-            posterior[s], same[s] = marginal[row, leader], marginal.argmax(axis=1) == leader
+        means = model.knowledge.means
+        columns = [np.full(draws, means[name]) if name.split(":")[0] in known else drawn for name, drawn in values.items()]
+        marginal = cases.under(model, Values(model.knowledge, np.column_stack(columns)))
+        posterior, same = marginal[:, row, leader], marginal.argmax(axis=2) == leader
         low, high = np.quantile(posterior, [0.05, 0.95], axis=0)
         width = high - low
         rows.append(
