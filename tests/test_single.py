@@ -329,8 +329,8 @@ def test_five_thousand_findings_do_not_underflow(batched, kernel):
 
 
 def test_many_findings_of_syndromes_do_not_underflow(kernel):
-    """Two syndromes, each with its own 400 findings of probability 1e-3 and less: P(e) is far below 1e-308."""
-    n = 400
+    """Two syndromes, each with its own findings of probability 1e-3 and less: P(e) is far below 1e-308."""
+    n = 400 if kernel == "compiled" else 130  # NumPy plans a case in Python
     finding_syndrome = np.zeros((2 * n, 2))
     finding_syndrome[:n, 0] = finding_syndrome[n:, 1] = 1e-3
     syndrome_link, syndrome_leak, leak = np.array([[0.7, 0.0], [0.2, 0.9]]), np.array([0.1, 0.05]), 1e-3
@@ -346,7 +346,7 @@ def test_many_findings_of_syndromes_do_not_underflow(kernel):
         for p in syndrome_leak + (1.0 - syndrome_leak) * link:
             logs[k] += np.logaddexp(np.log(p) + on, np.log1p(-p) + off)
     total = np.logaddexp.reduce(logs)
-    assert total < -4000.0
+    assert total < -1500.0
     np.testing.assert_allclose([*result.marginal[0], result.none[0]], np.exp(logs - total), rtol=1e-10)
     np.testing.assert_allclose(result.log_evidence, [total - np.logaddexp.reduce(prior)], rtol=1e-13)
 
