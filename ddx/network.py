@@ -227,7 +227,9 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
         _normalized([value[f"population:{b}"] for b in bands]), _normalized([value[f"population:{s}"] for s in sexes])
     )
     risk_factors = tuple(c.id for c in kb.risk_factors)
-    context_prior = np.stack([_context_prior(value, x, bands, sexes, share) for x in risk_factors], axis=-1)
+    context_prior = np.empty((*share.shape, len(risk_factors)))  # there may be none
+    for x, factor in enumerate(risk_factors):
+        context_prior[..., x] = _context_prior(value, factor, bands, sexes, share)
     requires = np.array([risk_factors.index(c.requires) if c.requires else -1 for c in kb.risk_factors], dtype=np.intp)
     prevalence, log_odds, context_log_odds = _cause_arrays(kb, setting, value, causes, context_prior, requires, share)
     arrays = finding_arrays(kb, value).usable()
@@ -298,7 +300,9 @@ def _cause_arrays(
 
     sexes = [log_ratio(s.id) for s in kb.sexes]
     stratum = np.array([[band + sex for sex in sexes] for band in [log_ratio(b.id) for b in kb.age_bands]])
-    context_log_odds = np.stack([log_ratio(x.id) for x in kb.risk_factors], axis=-1)
+    context_log_odds = np.empty((len(causes), len(kb.risk_factors)))
+    for x, factor in enumerate(kb.risk_factors):
+        context_log_odds[:, x] = log_ratio(factor.id)
     prevalence = np.array([_prevalence(value, cause, setting, len(kb.causes)) for cause in causes])
     intercept = solve_intercepts(prevalence, stratum, context_log_odds, context_prior, requires, share)
     return prevalence, intercept + stratum, context_log_odds
@@ -364,7 +368,7 @@ def offsets(stratum: Floats, log_odds: Floats, prior: Floats, requires: Ints, sh
     used = set(np.flatnonzero(log_odds).tolist())
     used |= {int(requires[j]) for j in used if requires[j] >= 0}
     offset, weight = stratum.ravel(), share.ravel()
-    probability = prior.reshape(-1, prior.shape[-1])
+    probability = prior.reshape(share.size, prior.shape[-1])
     state: dict[int, NDArray[np.bool_]] = {}
     origin = np.arange(len(offset))
     for j in sorted(used, key=lambda j: (requires[j] >= 0, j)):
