@@ -30,6 +30,16 @@ class Ratio:
     d: float
     start: float = 0.0
 
+    @classmethod
+    def tangent(cls, t: float, posterior: float, of_joint: float, of_evidence: float, start: float = 0.0) -> Ratio:
+        """The function from what is known at one value t of the parameter.
+
+        ``posterior``: P(target | evidence) there; ``of_joint``, ``of_evidence``: the derivatives of P(target, evidence) and of
+        P(evidence) to the parameter, over P(evidence) there. Both probabilities are linear in the parameter (Coupe and van der
+        Gaag 2002), so their tangents are they.
+        """
+        return cls(posterior - of_joint * t, of_joint, 1.0 - of_evidence * t, of_evidence, start)
+
     def __call__(self, t: ArrayLike) -> Floats:
         """P(target | evidence) at values of the parameter, of any shape."""
         x = np.maximum(np.asarray(t, dtype=np.float64), self.start)
@@ -41,6 +51,14 @@ class Ratio:
         x = np.asarray(t, dtype=np.float64)
         slope = (self.b * self.c - self.a * self.d) / (self.c + self.d * np.maximum(x, self.start)) ** 2
         return np.where(x < self.start, 0.0, slope)
+
+    def reaching(self, level: float) -> float:
+        """The value at which P(target | evidence) is ``level``, wherever it lies; nan if the level is never or always held."""
+        return _root(self.a - level * self.c, self.b - level * self.d)
+
+    def meeting(self, other: Ratio) -> float:
+        """The value at which another target of the same evidence and parameter is as probable; nan for parallels."""
+        return _root(self.a - other.a, self.b - other.b)
 
 
 class LinkFunctions:
@@ -83,7 +101,7 @@ class LinkFunctions:
         now, of_joint = self._joint(target)
         rate = (1.0 - w) / (1.0 - s)  # dw / ds
         g, h = self._of_evidence[f, k] * rate, of_joint[f, k] * rate
-        return Ratio(float(now - h * s), float(h), float(1.0 - g * s), float(g), s - w / rate)
+        return Ratio.tangent(s, now, float(h), float(g), s - w / rate)
 
     def _joint(self, target: int) -> tuple[float, Floats]:
         """P(target | evidence), and the derivatives of P(target, evidence) / P(evidence now) to the links (F, K)."""
@@ -173,6 +191,10 @@ def surface(
     found = posterior_under(model, evidence, grid)[:, column]
     index, header = pd.Index(rows, name=first), pd.Index(columns, name=second)
     return pd.DataFrame(found.reshape(points, points), index=index, columns=header)
+
+
+def _root(start: float, slope: float) -> float:
+    return -start / slope if slope else float("nan")
 
 
 def _check_values(parameter: str, values: Floats, probability: bool) -> None:
