@@ -16,6 +16,7 @@ Three networks and what is printed about them:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -341,6 +342,19 @@ def test_functions_of_the_direct_link_of_asia_are_exact_up_to_the_ends(asia, nam
         ratio = sensitivity.function(asia, case, target, "link:bronc:dysp")
         assert ratio.start == pytest.approx(0.4, rel=1e-12)  # what comes through "any disease"
         assert ratio(ENDS).tolist() == pytest.approx([e[target] for e in expected], rel=1e-9), target
+
+
+@pytest.mark.parametrize("now", [0.4 + 1e-9, 0.999, 1.0 - 1e-6])
+@pytest.mark.parametrize("name", ASIA_CASES)
+def test_functions_from_a_value_near_its_end_are_exact_over_the_whole_range(asia, name, now):
+    """Still nearer to 1 the digits that 1 - s has lost in rounding are missing: at 1 - 1e-9 relative errors reach 1e-8."""
+    own = asia.knowledge.parameters["link:bronc:dysp"]
+    parameters = MappingProxyType({**asia.knowledge.parameters, own.id: replace(own, value=now)})
+    model = ddx.Model(replace(asia.knowledge, parameters=parameters), "general")
+    expected = [ask_asia(tables_with(own.id, t), ASIA_CASES[name]) for t in ENDS]
+    for target in DISEASES:
+        ratio = sensitivity.function(model, ASIA_CASES[name], target, own.id)
+        assert ratio(ENDS).tolist() == pytest.approx([e[target] for e in expected], rel=1e-10), target
 
 
 @pytest.mark.parametrize("name", ASIA_CASES)
