@@ -35,11 +35,11 @@ NETWORKS = 50
 OURS, OTHER, THIRD, GREY = "#0b6e4f", "#c1432e", "#c98a1b", "#8a8a8a"
 
 
-def options(description: str | None, folder: Path, cases: int) -> argparse.ArgumentParser:
-    """The options that every one of them has."""
+def options(description: str | None, folder: Path, cases: int, each: str = "a setting") -> argparse.ArgumentParser:
+    """The options that every one of them has; ``each``: what has that many cases."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kb", default="limb", help="shipped knowledge base, or the folder of one")
-    parser.add_argument("--cases", type=int, default=cases, help=f"simulated cases a setting; default: {cases}")
+    parser.add_argument("--cases", type=int, default=cases, help=f"simulated cases {each}; default: {cases}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=folder, help="folder of what is written; default: that of this file")
     return parser

@@ -52,6 +52,20 @@ EXPECTED = {
         ["posterior", "prior", "link", "leak", "or", "context", "estimates", "first", "share_of_first", "sources_of_first"],
     ),
     "leak": (["setting", "factor"], [("emergency", f) for f in (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)], [*MEASURES, *CALIBRATION]),
+    "quickscore": (
+        ["network", "evidence", "present", "cases"],
+        [
+            (network, evidence, present, cases)
+            for network, cases in (("random 0", 1), ("random 1", 1), ("limb", 2))
+            for evidence in ("probable", "improbable")
+            for present in (2, 4, 6)
+        ],
+        [
+            *("p_evidence_lowest", "p_evidence_median"),
+            *(f"quickscore_{what}" for what in ("error_max", "error_median", "impossible", "wrong_leader")),
+            *(f"ddx_{what}" for what in ("error_max", "error_median", "impossible", "wrong_leader")),
+        ],
+    ),
     "setting_shift": (["cases_of", "scored_in"], [(a, b) for a in SETTINGS for b in SETTINGS], MEASURES),
 }
 
@@ -111,6 +125,14 @@ def test_the_shares_of_all_kinds_of_parameters_make_one(small):
     # Shares of the reference population are parameters too, but next to nothing depends on them.
     kinds = found[["prior", "link", "leak", "or", "context"]].sum(axis=1)
     assert (kinds.between(0.999, 1.0 + 1e-9)).all()
+
+
+def test_quickscore_loses_digits_and_ddx_none(small):
+    found = pd.read_csv(small / "quickscore" / "results.csv")
+    assert (found["ddx_error_max"] < 1e-13).all()
+    assert (found[["ddx_impossible", "ddx_wrong_leader"]] == 0.0).all(axis=None)
+    assert (found["quickscore_error_max"] > found["ddx_error_max"]).all()
+    assert (found["p_evidence_lowest"] <= found["p_evidence_median"]).all()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import Editor, write_tiny
 from networks import (
     SMALL_AGES,
     SMALL_CAUSES,
@@ -371,6 +372,20 @@ def test_a_draw_below_the_leak_is_no_link():
 def test_shares_of_the_population_add_up_to_one():
     net = build_network(small_knowledge({"population:old": 0.5}), "general")
     np.testing.assert_allclose(net.share, np.outer([0.3, 0.45, 0.5], [0.52, 0.48]) / 1.25, rtol=1e-14)
+
+
+def test_a_knowledge_base_needs_no_risk_factors(tmp_path):
+    answers = []
+    for name, gone in (("idle", ()), ("none", ("diabetes", "insulin"))):
+        edit = Editor(write_tiny(tmp_path / name))
+        edit.drop("studies.csv", "or_stroke_diabetes", "or_neuropathy_diabetes", "or_low_sugar_insulin")
+        if gone:
+            edit.drop("context.csv", *gone)
+            edit.drop("studies.csv", "freq_diabetes", "freq_diabetes_old", "freq_insulin")
+        model = ddx.load(tmp_path / name)
+        assert len(model.network.risk_factors) == 2 - len(gone)
+        answers.append(model.diagnose(present=["numbness"], absent=["tremor"], age=80).posterior)
+    np.testing.assert_allclose(answers[1][answers[0].index], answers[0], rtol=1e-12)
 
 
 def test_an_unknown_setting_names_the_known_ones():

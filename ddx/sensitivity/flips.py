@@ -107,17 +107,15 @@ class _Search:
         for k, cause in enumerate(self.causes):
             ratio = self.functions.of_link(own.id, k)
             assert ratio is not None
-            lines = [] if k == self.leader else [(ratio.a - leader.a, ratio.b - leader.b, LEADING)]
+            roots = [] if k == self.leader else [(ratio.meeting(leader), LEADING)]
             if not np.isnan(self.threshold[k]):
-                tau = self.threshold[k]
-                lines.append((ratio.a - tau * ratio.c, ratio.b - tau * ratio.d, THRESHOLD))
-            for start, slope, change in lines:
-                root = -start / slope if slope else np.nan
+                roots.append((ratio.reaching(float(self.threshold[k])), THRESHOLD))
+            for root, change in roots:
                 if not max(ratio.start, 0.0) < root < 1.0:
                     continue
                 z = float(_logit(root) - _logit(own.value)) / spread_of(own)
                 if abs(z) <= self.limit and (best is None or abs(z) < abs(best[0])):
-                    best = z, float(root), change, cause
+                    best = z, root, change, cause
         return best
 
     def bisected(self, parameters: list[Parameter]) -> dict[str, tuple[float, float, str, str]]:

@@ -36,6 +36,16 @@ class Ratio:
     d: float
     start: float = 0.0
 
+    @classmethod
+    def tangent(cls, t: float, posterior: float, of_joint: float, of_evidence: float, start: float = 0.0) -> Ratio:
+        """The function from what is known at one value t of the parameter.
+
+        ``posterior``: P(target | evidence) there; ``of_joint``, ``of_evidence``: the derivatives of P(target, evidence) and of
+        P(evidence) to the parameter, over P(evidence) there. Both probabilities are linear in the parameter (Coupe and van der
+        Gaag 2002), so their tangents are they.
+        """
+        return cls(posterior - of_joint * t, of_joint, 1.0 - of_evidence * t, of_evidence, start)
+
     def __call__(self, t: ArrayLike) -> Floats:
         """P(target | evidence) at values of the parameter, of any shape."""
         x = np.maximum(np.asarray(t, dtype=np.float64), self.start)
@@ -47,6 +57,14 @@ class Ratio:
         x = np.asarray(t, dtype=np.float64)
         slope = (self.b * self.c - self.a * self.d) / (self.c + self.d * np.maximum(x, self.start)) ** 2
         return np.where(x < self.start, 0.0, slope)
+
+    def reaching(self, level: float) -> float:
+        """The value at which P(target | evidence) is ``level``, wherever it lies; nan if the level is never or always held."""
+        return _root(self.a - level * self.c, self.b - level * self.d)
+
+    def meeting(self, other: Ratio) -> float:
+        """The value at which another target of the same evidence and parameter is as probable; nan for parallels."""
+        return _root(self.a - other.a, self.b - other.b)
 
 
 class Functions:
@@ -87,7 +105,7 @@ class Functions:
             return None
         f, k, s, rate, start = place
         g, h = (float(of) * rate for of in self._slopes(f, k)[[0, 1 + target]])
-        return Ratio(float(self._now[1 + target]) - h * s, h, 1.0 - g * s, g, start)
+        return Ratio.tangent(s, float(self._now[1 + target]), h, g, start)
 
     @cached_property
     def _direct(self) -> dict[str, tuple[int, int, float, float, float]]:
@@ -237,6 +255,10 @@ def surface(
     found = posterior_under(model, evidence, grid)[:, column]
     index, header = pd.Index(rows, name=first), pd.Index(columns, name=second)
     return pd.DataFrame(found.reshape(points, points), index=index, columns=header)
+
+
+def _root(start: float, slope: float) -> float:
+    return -start / slope if slope else float("nan")
 
 
 def _check_values(parameter: str, values: Floats, probability: bool) -> None:

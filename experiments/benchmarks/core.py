@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import decimal
 from collections.abc import Callable
 
 import numpy as np
-from networks import drawn_cases, naive_bayes, quickscore, quickscore_array, random_cases, random_network
+from networks import (
+    drawn_cases,
+    exact_posteriors,
+    naive_bayes,
+    quickscore_array,
+    random_cases,
+    random_network,
+    relative_errors,
+)
 from report import Row, Table, per_case, seconds
 
 from ddx.inference import Network, posterior
@@ -24,7 +31,6 @@ def plain(net: Network) -> Score:
 
 def error(quick: bool) -> Table:
     """Largest relative error of any posterior of some cases against 80 digits."""
-    decimal.getcontext().prec = 80
     rng = np.random.default_rng(1)
     net = random_network(rng, 36, 90)
     rows: list[Row] = []
@@ -32,20 +38,14 @@ def error(quick: bool) -> Table:
         each = 1 if quick or m > 14 else 3
         for kind in ("drawn", "improbable"):
             cases = drawn_cases(rng, net, each, m, 20) if kind == "drawn" else random_cases(rng, net, each, m, 60)
-            exact = [quickscore(net, case, decimal.Decimal) for case in cases]
-            truth = np.array([[joint / total for joint in joints] for total, joints in exact])
-
-            def relative(marginal: np.ndarray, truth: np.ndarray = truth) -> float:
-                wrong = [abs(decimal.Decimal(float(x)) - t) / t for x, t in zip(marginal.flat, truth.flat, strict=True)]
-                return float(max(w if w.is_finite() else decimal.Decimal("Infinity") for w in wrong))
-
+            total, exact = exact_posteriors(net, cases)
             rows.append(
                 {
                     "present": m,
                     "kind": kind,
-                    "evidence": float(f"{min(total for total, _ in exact):.3e}"),
-                    "quickscore": relative(quickscore_array(net, cases)),
-                    "ddx": relative(posterior(net, cases).marginal),
+                    "evidence": float(f"{min(total):.3e}"),
+                    "quickscore": float(relative_errors(quickscore_array(net, cases), exact).max()),
+                    "ddx": float(relative_errors(posterior(net, cases).marginal, exact).max()),
                 }
             )
     note = (

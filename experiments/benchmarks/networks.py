@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 import ddx
 from ddx.inference import Network
 from ddx.network import Evidence, Parts
+
+DIGITS = 80  # of the referee; P(evidence) of 1e-25 takes 25 of them
 
 
 def random_network(rng: np.random.Generator, causes: int, findings: int, density: float = 0.3) -> Network:
@@ -48,9 +51,9 @@ def drawn_cases(rng: np.random.Generator, net: Network, n: int, present: int, ab
     return np.array(rows[:n])
 
 
-def limb_network(*, context: bool) -> Network:
+def limb_network(*, context: bool, kb: str = "limb") -> Network:
     """The core network of limb for a woman of 45 to 64; ``context``: with its risk factors, otherwise none of them present."""
-    net = ddx.load("limb").network
+    net = ddx.load(kb).network
     nothing = Evidence(
         np.full((1, len(net.findings)), np.nan),
         {name: np.ones((1, len(levels) + 1)) for name, levels in net.graded.items()},
@@ -106,6 +109,23 @@ def quickscore(net: Network, evidence: np.ndarray, number: Callable[[float], obj
 
     visit(0, absent_leak, eta)
     return total, joint
+
+
+def exact_posteriors(net: Network, cases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P(e) (N,) and the posteriors (N, K) of cases (N, F), as ``decimal.Decimal`` of 80 digits."""
+    with decimal.localcontext() as context:
+        context.prec = DIGITS
+        solved = [quickscore(net, case, decimal.Decimal) for case in cases]
+        return np.array([total for total, _ in solved]), np.array([[one / total for one in joint] for total, joint in solved])
+
+
+def relative_errors(marginal: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Of floats (N, K) against Decimals (N, K); infinite for what is no number."""
+    with decimal.localcontext() as context:
+        context.prec = DIGITS
+        pairs = zip(marginal.flat, exact.flat, strict=True)
+        errors = [float(abs(decimal.Decimal(float(x)) - t) / t) if np.isfinite(x) else np.inf for x, t in pairs]
+    return np.array(errors).reshape(marginal.shape)
 
 
 def quickscore_array(net: Network, evidence: np.ndarray) -> np.ndarray:

@@ -180,7 +180,8 @@ def tables(values: pd.DataFrame, widths: pd.DataFrame) -> str:
     note = (
         f"A study counts {PERSONS} persons of the reader's own population ({EPISODES} episodes for an incidence, a standard "
         f"error of {RATIO_ERROR} of a log odds ratio). *Variance removed*: of the posterior of the leading cause, mean over "
-        "the cases, to first order; *of this parameter*: of its own variance. *Cases that gain*: more than 5 % of their variance."
+        "the cases, to first order; *of this parameter*: of its own variance. *Cases that gain*: more than 5 % of their "
+        "variance."
     )
     second = markdown(("best studies done", "mean width of the 90 % interval", "same leading cause"), done)
     check = "By Monte Carlo, the best studies done together (± standard error over outcomes):"
