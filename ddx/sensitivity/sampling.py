@@ -44,7 +44,7 @@ def intervals(model: Model, cases: pd.DataFrame, draws: int = 2000, seed: int = 
 
     Notes
     -----
-    Holds draws x cases x causes doubles. A new network is built for every draw, some 15 ms for limb.
+    Holds draws x cases x causes doubles. A new network is built for every draw, some 2 ms for limb.
 
     Where populations differ as the pooling assumes, 90 % intervals of pooled parameters cover a new population in 86 to 91 %
     (rare findings, about 2 %: 77 to 89 %); tests/test_coverage.py simulates it.
