@@ -52,13 +52,16 @@ def posterior_under(model: Model, evidence: Evidence, values: Sequence[Mapping[s
 
     Each set maps ids of parameters to numbers; the others keep their means.
     """
-    found = np.empty((len(values), len(model.network.causes)))
+    kb, found = model.knowledge, np.empty((len(values), len(model.network.causes)))
     own = np.array([any(p.startswith(("link:", "leak:")) for p in one) for one in values], dtype=np.bool_)
     for rows in (np.flatnonzero(own), np.flatnonzero(~own)):
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
-            moves = tuple(tuple(values[i].items()) for i in block)
-            found[block] = _solved(model, evidence, *_moved(model, moves))
+            if own[block[0]]:
+                sets = Values.of(kb, [values[i] for i in block])
+                found[block] = _solved(model, evidence, sets, _priors(model, sets))
+            else:
+                found[block] = _solved(model, evidence, None, _moved(model, tuple(tuple(values[i].items()) for i in block)))
     return found
 
 
@@ -71,11 +74,10 @@ class _Priors:
     context: ContextArrays | None
 
 
-@lru_cache(maxsize=4)
-def _moved(model: Model, moves: tuple[tuple[tuple[str, float], ...], ...]) -> tuple[Values, _Priors]:
-    """Sets of values and the priors that they make; an analysis of many cases asks for the same ones case after case."""
-    values = Values.of(model.knowledge, [dict(one) for one in moves])
-    return values, _priors(model, values)
+@lru_cache(maxsize=16)
+def _moved(model: Model, moves: tuple[tuple[tuple[str, float], ...], ...]) -> _Priors:
+    """The priors of sets of values; an analysis of many cases asks for the same ones case after case."""
+    return _priors(model, Values.of(model.knowledge, [dict(one) for one in moves]))
 
 
 def _priors(model: Model, values: Values) -> _Priors:
@@ -94,13 +96,13 @@ def _priors(model: Model, values: Values) -> _Priors:
     return _Priors(log_odds, effect, context)
 
 
-def _solved(model: Model, evidence: Evidence, values: Values, priors: _Priors) -> Floats:
-    """The sets of values are the cases of one call of the core; only what they change is made anew."""
+def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Priors) -> Floats:
+    """The sets of values are the cases of one call of the core; ``values`` None: all links and leaks are at their means."""
     base, kb = model.network, model.knowledge
     parts = base.parts(evidence)
-    n, size = len(values), len(parts.case)
+    n, size = len(priors.log_odds), len(parts.case)
     seen = base.observed(parts)
-    if values.kinds_moved & {"link", "leak"}:
+    if values is not None:
         own = finding_arrays(kb, values, [base.findings[f] for f in seen])
         arrays = {name: np.repeat(array, size, axis=0) for name, array in vars(own).items() if name != "leak"}
         leak = own.leak[:, parts.age].reshape(n * size, -1)

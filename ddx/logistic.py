@@ -3,7 +3,7 @@
     logit P(c_k = 1 | age band a, sex g, risk factors x) = b_k + log OR_ka + log OR_kg + sum_j log OR_kj x_j
 
 The intercept b_k makes the marginal over the reference population the prevalence of the setting. Axes: S sets of values, B
-pairs of a set and a cause, K causes, C risk factors, A age bands, 2 sexes, T entries.
+pairs of a set and a cause, K causes, C risk factors, A age bands, 2 sexes.
 """
 
 from __future__ import annotations
@@ -35,20 +35,6 @@ class CauseArrays:
     prevalence: Floats  # (B,) in the setting, over the reference population
     log_odds: Floats  # (B, A, 2) without risk factors
     context_log_odds: Floats  # (B, C)
-
-
-@dataclass(frozen=True, eq=False)
-class _Entries:
-    """Every combination of stratum and of the risk factors that matter, cause after cause (T in all).
-
-    A cause uses at most U risk factors, those that others require first.
-    """
-
-    first: Ints  # (K + 1,)
-    stratum: Ints  # (T,) index of age band and sex, the sex the faster one
-    on: NDArray[np.bool_]  # (T, U) which of the used risk factors are there
-    used: Ints  # (K, U) risk factor, -1 for none
-    parent: Ints  # (K, U) which of the used ones this one requires, -1 for none
 
 
 def context_arrays(kb: KnowledgeBase, values: Values) -> ContextArrays:
@@ -111,7 +97,7 @@ def causes_moved(kb: KnowledgeBase, values: Values) -> NDArray[np.bool_]:
 @lru_cache(maxsize=8)
 def _governs(kb: KnowledgeBase) -> NDArray[np.float32]:
     """(P, K) 1 where the prior of a cause depends on a parameter: its own, and the frequencies of its risk factors."""
-    e, risk_factors = _entries(kb), [c.id for c in kb.risk_factors]
+    used, risk_factors = _used(kb), [c.id for c in kb.risk_factors]
     governs = np.zeros((len(kb.parameters), len(kb.causes)), dtype=np.float32)
     causes = {cause: k for k, cause in enumerate(kb.causes)}
     for i, parameter in enumerate(kb.parameters):
@@ -119,7 +105,7 @@ def _governs(kb: KnowledgeBase) -> NDArray[np.float32]:
         if kind == "population":
             governs[i] = 1.0
         elif kind == "context":
-            governs[i] = (e.used == risk_factors.index(subject)).any(axis=1)
+            governs[i] = [risk_factors.index(subject) in own for own in used]
         elif kind in ("prior", "or"):
             governs[i, causes[subject]] = 1.0
     return governs
@@ -153,92 +139,83 @@ def _intercepts(
 ) -> Floats:
     """Intercepts (B,) for which the marginal of every cause over the reference population is its prevalence.
 
-    sum over entries of P(stratum) P(x | stratum) expit(b + stratum + log_odds x) = prevalence, solved for all pairs at once by
-    Newton steps inside a bracket. ``own`` (B,) : the set of ``context`` that belongs to a pair.
+    sum over combinations of P(stratum) P(x | stratum) expit(b + stratum + log_odds x) = prevalence, solved for all pairs at
+    once by Newton steps inside a bracket. ``own`` (B,) : the set of ``context`` that belongs to a pair.
     """
-    offset, weight, first = entries_of(kb, stratum, context_log_odds, context, own, cause)
-    pair = np.repeat(np.arange(len(cause)), np.diff(np.append(first, len(offset))))
+    order = np.argsort(cause, kind="stable")
+    offsets, weights, sizes = [], [], []
+    for rows in np.split(order, np.flatnonzero(np.diff(cause[order])) + 1):
+        offset, weight = combinations(kb, int(cause[rows[0]]), stratum[rows], context_log_odds[rows], context, own[rows])
+        offsets.append(offset.ravel())
+        weights.append(np.broadcast_to(weight, offset.shape).ravel())
+        sizes.append(np.full(len(rows), offset.shape[1]))
+    size = np.concatenate(sizes)
+    intercept = np.empty(len(cause))
+    intercept[order] = _newton(np.concatenate(offsets), np.concatenate(weights), size, prevalence[order])
+    return intercept
+
+
+def _newton(offset: Floats, weight: Floats, size: Ints, prevalence: Floats) -> Floats:
+    """Roots b (B,) of sum weight expit(b + offset) = prevalence; ``size`` (B,) terms each, one root after the other (T,)."""
+    first, pair = np.cumsum(size) - size, np.repeat(np.arange(len(size)), size)
     target = logit(prevalence)
     low, high = target - np.maximum.reduceat(offset, first), target - np.minimum.reduceat(offset, first)
-    b = 0.5 * (low + high)
+    # Where the cause is rare everywhere, expit is the exponential function.
+    b = np.clip(np.log(prevalence) - np.log(np.add.reduceat(weight * np.exp(offset), first)), low, high)
     moving = np.ones(len(b), dtype=np.bool_)
     for _ in range(100):
         p = expit(b[pair] + offset)
-        gap = np.add.reduceat(weight * p, first) - prevalence
+        reached = weight * p
+        gap = np.add.reduceat(reached, first) - prevalence
         low, high = np.where(gap > 0.0, low, b), np.where(gap > 0.0, b, high)
-        newton = b - gap / np.add.reduceat(weight * (p * (1.0 - p)), first)
+        newton = b - gap / np.add.reduceat(reached * (1.0 - p), first)
         step = np.where((low <= newton) & (newton <= high), newton, 0.5 * (low + high))
         moving &= np.abs(step - b) > 1e-15 * np.maximum(1.0, np.abs(b))
         if not moving.any():
             break
         b = np.where(moving, step, b)
-    return b
+    return np.asarray(b)
 
 
-def entries_of(
-    kb: KnowledgeBase, stratum: Floats, context_log_odds: Floats, context: ContextArrays, own: Ints, cause: Ints
-) -> tuple[Floats, Floats, Ints]:
-    """Log odds offset and probability of every combination of stratum and of the risk factors that matter.
+def combinations(
+    kb: KnowledgeBase, cause: int, stratum: Floats, context_log_odds: Floats, context: ContextArrays, own: Ints
+) -> tuple[Floats, Floats]:
+    """Log odds offset and probability of every combination of stratum and of the risk factors that matter to one cause.
 
     Parameters
     ----------
-    stratum (B, A, 2), context_log_odds (B, C), own (B,) set of ``context``, cause (B,)
+    stratum (B, A, 2), context_log_odds (B, C), own (B,) set of ``context``
 
     Returns
     -------
-    Offsets and probabilities, pair after pair, and where each pair begins (B,).
+    Offsets (B, X) and probabilities (B, X), or (1, X) where all share one context.
     """
-    e = _entries(kb)
-    size = np.diff(e.first)[cause]
-    first = np.cumsum(size) - size
-    pair = np.repeat(np.arange(len(cause)), size)
-    entry = np.arange(len(pair)) - first[pair] + e.first[cause[pair]]
-    offset = stratum.reshape(len(cause), -1)[pair, e.stratum[entry]]
-    used = e.used[cause]
-    effect = np.where(used >= 0, np.take_along_axis(context_log_odds, np.maximum(used, 0), axis=1), 0.0)
-    for u in range(used.shape[1]):
-        offset += e.on[entry, u] * effect[pair, u]
-    if len(context.share) == 1:
-        every, whose = np.arange(len(e.stratum)), np.repeat(np.arange(len(e.used)), np.diff(e.first))
-        return offset, _weights(e, context, every, np.zeros_like(every), whose)[entry], first
-    return offset, _weights(e, context, entry, own[pair], cause[pair]), first
-
-
-def _weights(e: _Entries, context: ContextArrays, entry: Ints, own: Ints, cause: Ints) -> Floats:
-    """Probabilities (X,) of entries, each with the set of ``context`` and the cause that it belongs to."""
-    n_strata, n_factors = context.share[0].size, context.prior.shape[-1]
-    cell = own * n_strata + e.stratum[entry]
-    weight: Floats = context.share.ravel()[cell]
-    prior = context.prior.ravel()
-    for u in range(e.used.shape[1]):
-        x, parent, on = e.used[cause, u], e.parent[cause, u], e.on[entry, u]
-        p = prior[cell * n_factors + np.maximum(x, 0)]
-        if (parent >= 0).any():
-            p = np.where((parent < 0) | e.on[entry, np.maximum(parent, 0)], p, 0.0)
-        weight *= np.where(x < 0, 1.0, np.where(on, p, 1.0 - p))
-    return weight
+    requires, shared = requirements(kb), len(context.share) == 1
+    sets = np.zeros(1, dtype=np.intp) if shared else own
+    offset, weight = stratum.reshape(len(stratum), -1), context.share[sets].reshape(len(sets), -1)
+    prior = context.prior[sets].reshape(*weight.shape, -1)
+    on: dict[int, NDArray[np.bool_]] = {}
+    repeat = 1
+    for x in _used(kb)[cause]:
+        p = np.tile(prior[:, :, x], repeat)
+        if requires[x] >= 0:
+            p = np.where(on[int(requires[x])], p, 0.0)
+        offset = np.concatenate([offset, offset + context_log_odds[:, x, None]], axis=1)
+        weight = np.concatenate([weight * (1.0 - p), weight * p], axis=1)
+        on = {y: np.tile(there, 2) for y, there in on.items()} | {x: np.arange(weight.shape[1]) >= weight.shape[1] // 2}
+        repeat *= 2
+    return offset, weight
 
 
 @lru_cache(maxsize=8)
-def _entries(kb: KnowledgeBase) -> _Entries:
-    risk_factors = [c.id for c in kb.risk_factors]
-    requires = requirements(kb)
-    lists = []
+def _used(kb: KnowledgeBase) -> tuple[tuple[int, ...], ...]:
+    """For every cause the risk factors that change it and those which they require, these first."""
+    risk_factors, requires, found = [c.id for c in kb.risk_factors], requirements(kb), []
     for cause in kb.causes:
         used = {j for j, x in enumerate(risk_factors) if f"or:{cause}:{x}" in kb.parameters}
         used |= {int(requires[j]) for j in used if requires[j] >= 0}
-        lists.append(sorted(used, key=lambda j: (requires[j] >= 0, j)))
-    n_strata, width = len(kb.age_bands) * len(kb.sexes), max(map(len, lists), default=0)
-    used_of, parent = np.full((len(lists), width), -1, dtype=np.intp), np.full((len(lists), width), -1, dtype=np.intp)
-    stratum, on = [], []
-    for k, own in enumerate(lists):
-        used_of[k, : len(own)] = own
-        parent[k, : len(own)] = [own.index(int(requires[j])) if requires[j] >= 0 else -1 for j in own]
-        bits = (np.arange(1 << len(own))[:, None] >> np.arange(width)) & 1 == 1
-        stratum.append(np.tile(np.arange(n_strata), len(bits)))
-        on.append(np.repeat(bits, n_strata, axis=0))
-    first = np.cumsum([0, *(len(s) for s in stratum)])
-    return _Entries(first, np.concatenate(stratum), np.concatenate(on), used_of, parent)
+        found.append(tuple(sorted(used, key=lambda j: (requires[j] >= 0, j))))
+    return tuple(found)
 
 
 def requirements(kb: KnowledgeBase) -> Ints:

@@ -11,7 +11,7 @@ from ddx.diagnosis import Model
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
-from ddx.logistic import ContextArrays, cause_arrays, entries_of
+from ddx.logistic import ContextArrays, cause_arrays, combinations
 from ddx.noisy_or import finding_arrays
 from ddx.sensitivity.case import Case, diagnosis_of, moved, parameter_of, relevant, sources_of, spread_of
 from ddx.sensitivity.functions import Functions
@@ -182,7 +182,7 @@ def distance(model: Model, parameter: str, value: float) -> float:
     for one in (Values.of(kb, [{}]), values):
         own = cause_arrays(kb, model.setting, one, context, pairs)
         # Log odds in every combination of stratum and of the risk factors that matter.
-        rows.append(entries_of(kb, own.log_odds, own.context_log_odds, context, *pairs)[0])
+        rows.append(combinations(kb, int(pairs[1][0]), own.log_odds, own.context_log_odds, context, pairs[0])[0][0])
     ratio = np.concatenate([np.logaddexp(0.0, -sign * rows[0]) - np.logaddexp(0.0, -sign * rows[1]) for sign in (1.0, -1.0)])
     return float(ratio.max() - ratio.min())
 

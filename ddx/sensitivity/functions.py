@@ -157,7 +157,7 @@ class Functions:
         return np.clip(total[:, 1:] / total[:, :1], 0.0, 1.0)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _priors_under(model: Model, moves: tuple[tuple[str, float], ...]) -> tuple[Ints, Floats, Floats]:
     """Cause (S,), log odds (S, A, 2), log odds ratios of its risk factors (S, C) when one of its parameters has another value.
 
