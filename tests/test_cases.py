@@ -266,6 +266,8 @@ def test_the_other_directions_of_an_implication_are_evidence_of_their_own(tiny):
 
 def test_implications_reach_over_several_steps(edit):
     edit.cell("findings.csv", "arm_weakness", "implies", "fatigue")
+    for cause in ("stroke", "neuropathy", "myopathy"):
+        edit.cell("studies.csv", f"link_{cause}_fatigue", "value", "0.9")
     model = ddx.load(edit.folder)
     assert stated(model.diagnose(present=["hand_weakness", "fatigue"])) == {"hand_weakness": 1.0}
     assert stated(model.diagnose(absent=["hand_weakness", "fatigue"])) == {"fatigue": 0.0}

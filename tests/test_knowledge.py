@@ -335,6 +335,20 @@ DEFECTS = {
             "make 0.049"
         ],
     ),
+    "finding_more_frequent_than_what_it_implies": (
+        [cell(S, "link_neuropathy_hand_weakness", "value", "0.4")],
+        [
+            "studies.csv:<link_neuropathy_hand_weakness>.value: link:neuropathy:hand_weakness is 0.4, arm_weakness, which it "
+            "implies, only 0.35: raise that one or lower this one"
+        ],
+    ),
+    "finding_without_a_row_for_what_it_implies": (
+        [drop(S, "link_neuropathy_arm_weakness")],
+        [
+            "studies.csv:34.value: link:neuropathy:hand_weakness is 0.3, arm_weakness, which it implies, only 0.03: raise that "
+            "one or lower this one"
+        ],
+    ),
     "expert_source_without_expert_quality": (
         [cell(S, "link_stroke_tremor", "quality", "cohort")],
         ["studies.csv:<link_stroke_tremor>.quality: source and quality must both be expert_estimate or neither"],

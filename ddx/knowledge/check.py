@@ -14,6 +14,7 @@ from ddx.knowledge.syndromes import brought, brought_without_cause
 
 MIN_LINKS = 5
 MIN_FINDINGS = 2  # of a syndrome: one finding needs no hidden state behind it
+IMPLIED_SLACK = 0.02  # by which a finding may be more frequent than what it implies: the rows of both are pooled apart
 _CODES = {
     ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
     ("causes.csv", "mondo"): r"MONDO:\d{7}",
@@ -37,6 +38,7 @@ def check(kb: KnowledgeBase) -> list[Problem]:
         _syndromes,
         _graded,
         _coherence,
+        _implied,
         _sources,
     )
     return [problem for rule in rules for problem in rule(kb)]
@@ -334,6 +336,24 @@ def _coherence(kb: KnowledgeBase) -> Iterator[Problem]:
                     f"{study.finding} has the population frequency {study.value:.3g}, "
                     f"patients with {cause} alone make {share:.3g}",
                 )
+
+
+def _implied(kb: KnowledgeBase) -> Iterator[Problem]:
+    """P(g | only a cause) >= P(f | only the cause), where the finding f implies g."""
+    value = {p.id: p.value for p in kb.parameters.values()}
+    if any(f"leak:{item}" not in value for item in (*kb.findings, *kb.syndromes)) or any(_implications(kb)):
+        return
+    for finding in kb.findings.values():
+        for implied in finding.implies:
+            for cause in kb.causes:
+                parameter = kb.parameters.get(f"link:{cause}:{finding.id}")
+                if parameter is None:
+                    continue
+                total = value.get(f"link:{cause}:{implied}") or brought(value, kb.syndromes, cause, implied)
+                total = total or value[f"leak:{implied}"]
+                if parameter.value > total + IMPLIED_SLACK:
+                    message = f"{parameter.id} is {parameter.value:.3g}, {implied}, which it implies, only {total:.3g}"
+                    yield _at(kb, parameter, "value", f"{message}: raise that one or lower this one")
 
 
 def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
