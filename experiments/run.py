@@ -26,6 +26,7 @@ SMALL = {
     "new_study": ("--cases", "4", "--draws", "20", "--outcomes", "2", "--out", "{out}"),
     "parameter_noise": ("--cases", "12", "--replicates", "2", "--out", "{out}"),
     "published_cases": ("--setting", "balanced", "--output", "{out}"),
+    "textbook_cases": ("--cause", "stroke", "--out", "{out}"),
     "quickscore": ("--networks", "2", "--cases", "1", "--most", "6", "--out", "{out}"),
     "setting_shift": ("--cases", "10", "--out", "{out}"),
     "syndromes": ("-n", "120", "--setting", "neurology_clinic", "--output", "{out}"),

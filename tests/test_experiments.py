@@ -81,9 +81,9 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 def small(tmp_path_factory):
     out = tmp_path_factory.mktemp("experiments")
     before = {path: path.read_bytes() for path in (ROOT / "experiments").glob("*/*") if path.is_file()}
-    done = command("--small", "--out", str(out), *PUBLISHED, "syndromes")
+    done = command("--small", "--out", str(out), *PUBLISHED, "syndromes", "textbook_cases")
     assert done.returncode == 0, done.stderr
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [*PUBLISHED, "syndromes"]
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [*PUBLISHED, "syndromes", "textbook_cases"]
     for path, content in before.items():
         assert path.read_bytes() == content, f"{path} was written by a small run"
     return out
@@ -171,6 +171,24 @@ def test_syndromes_writes_a_row_per_network_and_group(small):
     found = pd.read_csv(small / "syndromes" / "results.csv")
     assert set(found["setting"]) == {"neurology_clinic"}
     assert set(found["network"]) == {"syndromes", "independent"}
+
+
+def test_textbook_patients_of_a_cause(small):
+    found = pd.read_csv(small / "textbook_cases" / "results.csv")
+    assert found["case"].tolist() == ["tb_stroke_a", "tb_stroke_b", "tb_stroke_c"]
+    assert set(found["truth"]) == {"stroke"}
+    assert (found["rank"] >= 1).all()
+
+
+def test_every_cause_has_three_textbook_patients_with_ids_that_limb_knows(limb):
+    path = ROOT / "experiments" / "textbook_cases" / "cases.csv"
+    cases = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert cases["final_diagnosis"].value_counts().to_dict() == dict.fromkeys(limb.knowledge.causes, 3)
+    posteriors = limb.score(cases.drop(columns=["final_diagnosis", "citation", "url"]))
+    assert posteriors.notna().all(axis=None)
+    missed = pd.read_csv(path.with_name("explanations.csv"), dtype=str)
+    assert set(missed["case"]) <= set(cases["case_id"])
+    assert set(missed["kind"]) <= {"missing finding", "wrong parameter", "structure", "the case"}
 
 
 def test_an_unknown_experiment_is_an_error_that_lists_the_known_ones():

@@ -78,7 +78,8 @@ def run(source: str, kb: str, settings: tuple[str, ...] | list[str], output: Pat
         frame.to_csv(output / name, index=False, float_format="%.6g", lineterminator="\n")
     why = pd.read_csv(explanations, dtype=str).set_index(["case", "truth"]) if explanations else None
     text = tables(Path(source).name, knowledge, evaluations, result, part, why)
-    head = (HERE / "README.md").read_text(encoding="utf-8").split(MARK)[0]
+    own = output / "README.md"
+    head = (own if own.exists() else HERE / "README.md").read_text(encoding="utf-8").split(MARK)[0]
     (output / "README.md").write_text(f"{head}{MARK}\n\n{text}", encoding="utf-8")
     rejects = next(iter(evaluations.values())).rejects
     for reject in rejects:
