@@ -232,7 +232,7 @@ def _normalized(absent: Floats, present: Floats, log_escape: Floats) -> tuple[Fl
     unit = absent + present
     certain = (absent == 0.0) & np.ones_like(present, dtype=np.bool_)
     if not certain.any():
-        return absent / unit, present / unit, np.log(unit).sum(axis=1)
+        return absent / unit, present / unit, np.ascontiguousarray(np.log(unit)).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_unit = np.where(certain, log_escape, np.log(unit))
         return (
