@@ -415,7 +415,7 @@ def test_how_the_work_is_cut_does_not_change_a_bit(name, change, kernel, monkeyp
     for attribute, value in change.items():
         monkeypatch.setattr(dispatch, attribute, (lambda *_, n=value: n) if attribute == "_threads" else value)
     # Equal rows count as different ones here: groups of cases with equal plans.
-    monkeypatch.setattr(dispatch, "_distinct", lambda p: (np.arange(len(p.findings)),) * 2)
+    monkeypatch.setattr(dispatch, "_distinct", lambda p, *_: (np.arange(len(p.findings)),) * 2)
     assert_bits(posterior(network, evidence, context), expected)
 
 
