@@ -21,6 +21,8 @@ from ddx.inference.program import Program, plan_case, scan
 from ddx.inference.recursion import solve
 from ddx.inference.rows import Question, Rows, Tables, groups_of
 
+# First of every set of equal cases, and which of them each case is (N,).
+Alike = tuple[Ints, Ints]
 # The layout and program of a case, and the doubles that it needs at once.
 Planned = tuple[Layout, Program, float]
 
@@ -49,14 +51,23 @@ class Solved:
     marginal: Floats  # (n, K)
     context: Floats  # (n, C)
     syndrome: Floats  # (n, J), nan for a syndrome without observed finding
-    log_leak: Floats  # (n,) log P(findings | no cause, no syndrome)
+    log_leak: Floats  # (n,) log P(findings | no cause), nan if there are syndromes
     doubles: Floats  # (n,) of state at once
+    alike: Alike  # cases that were computed once
 
     @classmethod
-    def empty(cls, n: int, network: Network) -> Solved:
+    def empty(cls, n: int, network: Network, alike: Alike) -> Solved:
         """Room for n cases."""
         shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,), (n,))
-        return cls(*(np.full(shape, np.nan) for shape in shapes))
+        evidence, marginal, context, syndrome, leak, doubles = (np.full(shape, np.nan) for shape in shapes)
+        return cls(evidence, marginal, context, syndrome, leak, doubles, alike)
+
+    def spread(self) -> None:
+        """Give every case what the first of its kind has."""
+        first, inverse = self.alike
+        if len(first) < len(inverse):
+            for array in (self.log_evidence, self.marginal, self.context, self.syndrome, self.log_leak, self.doubles):
+                array[:] = array[first[inverse]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +79,7 @@ class Problem:
     observed: Floats
     context_prior: Floats
     question: Question = "findings"
+    alike: Alike | None = None  # cases that are known to be equal
 
     def without(self, cases: NDArray[np.bool_]) -> Problem:
         """The same, in which some cases (N,) have no findings."""
@@ -86,9 +98,11 @@ class Problem:
 def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     """Solve N cases, equal ones once; a case that needs more than ``limit`` doubles at once is left out."""
     n = len(problem.findings)
-    result = Solved.empty(n, problem.network)
     compiled = load_compiled(kernel)
-    first, inverse = _distinct(problem, compiled)
+    alike = problem.alike
+    if alike is None or len(alike[1]) != n:
+        alike = _distinct(problem, compiled)
+    first, result = alike[0], Solved.empty(n, problem.network, alike)
     threads = _threads(compiled)
     size = max(1, min(_CHUNK, -(-len(first) // threads)))
     chunks = [first[start : start + size] for start in range(0, len(first), size)]
@@ -106,9 +120,7 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
             task(at)
     for i in first[(result.doubles[first] > shared) & (result.doubles[first] <= limit)]:
         _solve_group(problem.rows(np.array([i]), compiled), compiled, kernel, limit, result)
-    if len(first) < n:
-        for array in vars(result).values():
-            array[:] = array[first[inverse]]
+    result.spread()
     return result
 
 
@@ -122,7 +134,7 @@ def _threads(compiled: Any) -> int:
     return 1 if compiled is None else int(compiled.THREADS)
 
 
-def _distinct(problem: Problem, compiled: Any = None) -> tuple[Ints, Ints]:
+def _distinct(problem: Problem, compiled: Any = None) -> Alike:
     """First of every set of equal cases, and which of them each case is (N,)."""
     n, net = len(problem.findings), problem.network
     if n < 2 or any(a.ndim == 3 for a in (net.link, net.syndrome_link, net.finding_syndrome, net.context_log_odds)):
@@ -130,7 +142,7 @@ def _distinct(problem: Problem, compiled: Any = None) -> tuple[Ints, Ints]:
     own = [a for a in (net.prior, net.leak, net.syndrome_leak) if a.ndim == 2]
     keys = [problem.findings, problem.observed, problem.context_prior, *own]
     if compiled is not None:
-        found: tuple[Ints, Ints] = compiled.distinct(keys)
+        found: Alike = compiled.distinct(keys)
         return found
     # A random projection tells rows apart; equal ones are then compared in full.
     rng = np.random.default_rng(0)
@@ -148,8 +160,12 @@ def _distinct(problem: Problem, compiled: Any = None) -> tuple[Ints, Ints]:
 def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result: Solved) -> None:
     """Cases with the same unknown context."""
     tables = rows.tables(rows.unknown[0])
-    result.log_leak[rows.at] = rows.log_all_from_leak()
     open_context = (rows.depends & rows.unknown[0]).any()
+    if rows.question == "none" and not open_context:
+        result.log_evidence[rows.at], result.doubles[rows.at] = tables.log_scale, 0.0
+        return
+    if not rows.network.n_syndromes:
+        result.log_leak[rows.at] = rows.log_all_from_leak()
     n_positive = rows.n_positive
     dense = (n_positive <= DENSE) & ~rows.seen.any(axis=1) & (not open_context)
     if compiled is None:

@@ -109,7 +109,7 @@ class ListedRows(Rows):
 
     def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
         """For cases with the same unknown context (C,)."""
-        if dtype is not np.float64 or self.question != "findings" or (self.depends & unknown).any():
+        if dtype is not np.float64 or self.question == "only" or (self.depends & unknown).any():
             return super().tables(unknown, dtype)
         first, which = distinct([self.log_odds])
         absent, present = expit(-self.log_odds[first]), expit(self.log_odds[first])
