@@ -6,7 +6,10 @@ and the kernel only decide how fast the same numbers appear.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -102,8 +105,15 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     alike = problem.alike
     if alike is None or len(alike[1]) != n:
         alike = _distinct(problem, compiled)
-    first, result = alike[0], Solved.empty(n, problem.network, alike)
-    threads = _threads(compiled)
+    result = Solved.empty(n, problem.network, alike)
+    with _share.of(_threads(compiled)) as threads:
+        _solve_all(problem, kernel, compiled, threads, limit, result)
+    result.spread()
+    return result
+
+
+def _solve_all(problem: Problem, kernel: Kernel, compiled: Any, threads: int, limit: float, result: Solved) -> None:
+    first = result.alike[0]
     size = max(1, min(_CHUNK, -(-len(first) // threads)))
     chunks = [first[start : start + size] for start in range(0, len(first), size)]
     groups = [chunk[g] for chunk in chunks for g in groups_of(_open_context(problem, chunk))]
@@ -112,7 +122,7 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     def task(at: Ints) -> None:
         _solve_group(problem.rows(at, compiled), compiled, kernel, shared, result)
 
-    if len(groups) > 1 and compiled is not None:
+    if len(groups) > 1 and threads > 1:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(task, groups))
     else:
@@ -120,14 +130,34 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
             task(at)
     for i in first[(result.doubles[first] > shared) & (result.doubles[first] <= limit)]:
         _solve_group(problem.rows(np.array([i]), compiled), compiled, kernel, limit, result)
-    result.spread()
-    return result
 
 
 def _open_context(problem: Problem, at: Ints) -> Any:
     """(n, bits) equal for cases whose causes depend on the same unknown context in the same way."""
     unknown, effect = np.isnan(problem.observed[at]), problem.network.context_log_odds
     return unknown if effect.ndim == 2 else np.concatenate([unknown, (effect[at] != 0.0).reshape(len(at), -1)], axis=1)
+
+
+class _Share:
+    """Calls that are at work at the same time have the cores in equal parts."""
+
+    def __init__(self) -> None:
+        self._lock, self._calls = threading.Lock(), 0
+
+    @contextmanager
+    def of(self, threads: int) -> Iterator[int]:
+        """The threads of one call."""
+        with self._lock:
+            self._calls += 1
+            share = max(1, threads // self._calls)
+        try:
+            yield share
+        finally:
+            with self._lock:
+                self._calls -= 1
+
+
+_share = _Share()
 
 
 def _threads(compiled: Any) -> int:

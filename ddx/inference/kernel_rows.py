@@ -18,25 +18,30 @@ _HALF = np.uint64(32)
 
 
 @compile_function
-def listed(values: Floats, absent: bool) -> tuple[Ints, Ints]:
-    """Columns whose value is 0 (``absent``) or above 0, row after row: bounds (n + 1,) and columns."""
+def listed(values: Floats) -> tuple[Ints, Ints, Ints, Ints]:
+    """Columns of values that are 0, row after row: bounds (n + 1,) and columns; the same of values above 0."""
     n, width = values.shape
-    first = np.zeros(n + 1, np.intp)
+    absent_first, present_first = np.zeros(n + 1, np.intp), np.zeros(n + 1, np.intp)
     for i in range(n):
-        count = 0
+        absent, present = 0, 0
         for f in range(width):
-            count += values[i, f] == 0.0 if absent else values[i, f] > 0.0
-        first[i + 1] = first[i] + count
-    column = np.empty(first[n], np.intp)
+            absent += values[i, f] == 0.0
+            present += values[i, f] > 0.0
+        absent_first[i + 1] = absent_first[i] + absent
+        present_first[i + 1] = present_first[i] + present
+    absent_column, present_column = np.empty(absent_first[n], np.intp), np.empty(present_first[n], np.intp)
     for i in range(n):
-        o = first[i]
-        if o == first[i + 1]:
+        a, p = absent_first[i], present_first[i]
+        if a == absent_first[i + 1] and p == present_first[i + 1]:
             continue
         for f in range(width):
-            if (values[i, f] == 0.0) if absent else (values[i, f] > 0.0):
-                column[o] = f
-                o += 1
-    return first, column
+            if values[i, f] == 0.0:
+                absent_column[a] = f
+                a += 1
+            elif values[i, f] > 0.0:
+                present_column[p] = f
+                p += 1
+    return absent_first, absent_column, present_first, present_column
 
 
 @compile_function

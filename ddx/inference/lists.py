@@ -29,8 +29,9 @@ class ListedRows(Rows):
         self.findings, self.observed, self.context_prior = findings, observed, context_prior
         self.question = "findings"
         self.unknown: Booleans = np.isnan(observed)
-        self._absent: Lists = kernel_rows.listed(findings, True)
-        self._present: Lists = kernel_rows.listed(findings, False)
+        listed = kernel_rows.listed(findings)
+        self._absent: Lists = listed[:2]
+        self._present: Lists = listed[2:]
         self.log_escape = self._log_escape(network.link)
         self.log_leak = self._log_no_leak()
         linked: Booleans = np.asarray((network.link > 0.0).any(axis=-1))
@@ -104,7 +105,7 @@ class ListedRows(Rows):
         if self.network.n_context:
             high, low = two_parts(np.ascontiguousarray(effect.T), float(np.abs(effect).max()), len(effect.T))
             place = np.arange(len(effect.T))
-            return log_odds[which] + kernel_rows.sum_listed(*kernel_rows.listed(self.observed, False), place, high, low)
+            return log_odds[which] + kernel_rows.sum_listed(*kernel_rows.listed(self.observed)[2:], place, high, low)
         return log_odds[which] if self.network.prior.ndim == 2 else log_odds
 
     def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
