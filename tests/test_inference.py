@@ -371,6 +371,25 @@ def test_a_case_has_the_same_bits_in_any_company(name):
 
 
 @functools.cache
+def test_many_causes_with_unknown_context_have_the_same_bits_alone_and_in_company(kernel):
+    rng, n, k = np.random.default_rng(3), 12, 40
+    log_odds = np.zeros((k, 2))
+    log_odds[:5, 0], log_odds[3:9, 1] = 0.7, -1.1
+    prior = rng.uniform(0.001, 0.1, (n, k))
+    evidence, context = rng.choice([0.0, 0.0, 1.0, nan], (n, 6)), rng.choice([0.0, 1.0, nan], (n, 2))
+
+    def of(at):
+        network = Network(
+            prior[at], np.linspace(0.0, 0.9, 6 * k).reshape(6, k), np.full(6, 0.05),
+            context_log_odds=log_odds, context_prior=[0.2, 0.3],
+        )  # fmt: skip
+        return posterior(network, evidence[at], context[at], kernel=kernel)
+
+    together, alone = of(np.arange(n)), [of(np.array([i])) for i in range(n)]
+    for name in ("marginal", "none", "log_evidence", "context"):
+        np.testing.assert_array_equal(getattr(together, name), np.concatenate([getattr(one, name) for one in alone]))
+
+
 def _three_times(name, kernel):
     """(network, evidence, context, posterior) of 60 cases, of which 20 are different; ``kernel`` is the one in use."""
     network, evidence, context = crowd(name, 20)
@@ -396,7 +415,7 @@ def test_how_the_work_is_cut_does_not_change_a_bit(name, change, kernel, monkeyp
     for attribute, value in change.items():
         monkeypatch.setattr(dispatch, attribute, (lambda *_, n=value: n) if attribute == "_threads" else value)
     # Equal rows count as different ones here: groups of cases with equal plans.
-    monkeypatch.setattr(dispatch, "_distinct", lambda p: (np.arange(len(p.findings)),) * 2)
+    monkeypatch.setattr(dispatch, "_distinct", lambda p, *_: (np.arange(len(p.findings)),) * 2)
     assert_bits(posterior(network, evidence, context), expected)
 
 

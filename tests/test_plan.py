@@ -632,7 +632,7 @@ def test_how_many_cases_the_compiled_kernel_takes_side_by_side_does_not_change_a
     example = EXAMPLES[name]
     evidence, context = (np.repeat(a, 3, axis=0) for a in cases_of(example, 8, 10))
     expected = posterior(example.network(), evidence, context, kernel="numpy")
-    monkeypatch.setattr(dispatch, "_distinct", lambda problem: (np.arange(len(problem.findings)),) * 2)
+    monkeypatch.setattr(dispatch, "_distinct", lambda problem, *_: (np.arange(len(problem.findings)),) * 2)
     monkeypatch.setattr(dispatch, "_FEW", 1)
     monkeypatch.setattr(compiled, "lanes_of", lambda *_: lanes)
     assert_bits(posterior(example.network(), evidence, context, kernel="compiled"), expected)

@@ -126,10 +126,12 @@ class Scorer:
             return Scored(self._empty(), sorted(chunk.refused, key=_line), read.rows, 0, 0)
         lines = chunk.lines.tolist()
         posterior, failed = self.model.posterior(encoded, lines)
-        failed_lines = {reject.line for reject in failed}
-        good = np.array([lines[int(row)] not in failed_lines for row in encoded.rows], dtype=np.bool_)
-        numbers = np.column_stack([posterior.marginal, posterior.none, posterior.log_evidence])[good]
-        ids = [case for case, ok in zip(encoded.case_ids, good.tolist(), strict=True) if ok]
+        good, ids = np.ones(len(encoded.rows), dtype=np.bool_), encoded.case_ids
+        numbers = np.column_stack([posterior.marginal, posterior.none, posterior.log_evidence])
+        if failed:
+            failed_lines = {reject.line for reject in failed}
+            good = np.array([lines[row] not in failed_lines for row in encoded.rows.tolist()], dtype=np.bool_)
+            numbers, ids = numbers[good], [ids[at] for at in np.flatnonzero(good).tolist()]
         table = self._table(ids, numbers, self._quantiles(encoded, np.flatnonzero(good)))
         found = [*encoded.rejects, *failed]
         if found:

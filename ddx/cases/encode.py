@@ -66,7 +66,7 @@ def encode(
     evidence = statements.evidence()
     keep = ~(lost | statements.rejected) if not lenient else ~lost
     rows = np.flatnonzero(keep)
-    return Encoded(select(evidence, rows), rows, [ids[i] for i in rows], statements.rejects)
+    return Encoded(select(evidence, rows), rows, [ids[i] for i in rows.tolist()], statements.rejects)
 
 
 def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject]:
@@ -82,7 +82,9 @@ def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject
 
 
 def select(evidence: Evidence, rows: NDArray[np.intp]) -> Evidence:
-    """The evidence of some cases."""
+    """The evidence of some cases; itself where these are all of them."""
+    if len(rows) == len(evidence) and (rows == np.arange(len(rows))).all():
+        return evidence
     level = {graded: likelihood[rows] for graded, likelihood in evidence.level.items()}
     return Evidence(evidence.finding[rows], level, evidence.context[rows], evidence.age[rows], evidence.sex[rows])
 
@@ -130,7 +132,15 @@ def case_ids(names: Sequence[str], cells: Sequence[Cells], lines: Sequence[int])
     for name, column in zip(names, cells, strict=True):
         if name.strip() == CASE_ID:
             values_ = column.to_pylist() if hasattr(column, "to_pylist") else column
-            return ["" if values.is_unknown(cell) else str(cell).strip() for cell in values_]
+            # Most ids need no second look: they do not begin like a word for "unknown".
+            return [
+                text
+                if type(cell) is str and (text := cell.strip())[:1] not in "nNuU<"
+                else ""
+                if values.is_unknown(cell)
+                else str(cell).strip()
+                for cell in values_
+            ]
     return [str(line) for line in lines]
 
 
@@ -240,7 +250,8 @@ def _apply(
             known[position], said[position] = value, True
     rows = np.flatnonzero(said[code])
     if len(rows):
-        put(rows, np.array(known[code[rows]].tolist()), column)
+        place = np.cumsum(said) - 1
+        put(rows, np.array(known[said].tolist())[place[code[rows]]], column)
 
 
 def _stated_twice(cell: Hashable) -> BadCell | None:

@@ -10,14 +10,21 @@ from numba import config
 from ddx.inference import kernel, kernel_cases
 from ddx.inference.dispatch import Planned, Raw, log_of, take
 from ddx.inference.kernel_cases import Arrays, Cases, Results, plan_case
-from ddx.inference.network import Floats, Ints
+from ddx.inference.layout import Booleans
+from ddx.inference.lists import ListedRows, distinct, shares
+from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program
 from ddx.inference.recursion import Block, Slopes
 from ddx.inference.rows import Rows, Tables
 
 THREADS = int(vars(config)["NUMBA_NUM_THREADS"])
 
-__all__ = ["THREADS", "lanes_of", "plan_case", "run_each", "run_shared", "solve_block"]
+__all__ = ["THREADS", "distinct", "lanes_of", "plan_case", "rows_for", "run_each", "run_shared", "solve_block"]
+
+
+def rows_for(network: Network) -> type[Rows]:
+    """The class of rows for the cases of a network."""
+    return ListedRows if shares(network) else Rows
 
 
 def run_shared(rows: Rows, chosen: Ints, tables: Tables, planned: Planned) -> Raw:
@@ -33,10 +40,12 @@ def lanes_of(program: Program, n: int) -> int:
     return 1 if n < 8 or widest > 512 else 64 if widest <= 64 else 32
 
 
-def run_each(rows: Rows, chosen: Ints, tables: Tables, effort: float, limit: float) -> Raw:
-    """Cases with a plan of their own, which the compiled code makes."""
+def run_each(rows: Rows, chosen: Ints, tables: Tables, effort: float, limit: float, same: Booleans | None = None) -> Raw:
+    """Cases with a plan of their own, which the compiled code makes; ``same`` (n,): the layout is that of the case before."""
     cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
-    kernel_cases.run_each(_arrays(rows), cases, effort, limit, results)
+    if same is None:
+        same = np.zeros(len(chosen), dtype=np.bool_)
+    kernel_cases.run_each(_arrays(rows), cases, same, effort, limit, results)
     return _raw(results)
 
 
@@ -58,23 +67,24 @@ def _arrays(rows: Rows) -> Arrays:
 
 
 def _cases(rows: Rows, chosen: Ints, tables: Tables) -> Cases:
-    everything = len(chosen) == len(rows.at)
-    positive = rows.positive if everything else rows.positive[chosen]
-    row, finding = np.nonzero(positive)
-    first = np.searchsorted(row, np.arange(len(chosen) + 1))
-    part = tables if everything else take(tables, chosen)
+    first, finding = rows.lists(chosen)
+    row = np.repeat(chosen, np.diff(first))
+    part = take(tables, chosen)
+    absent, present = part.absent, np.ascontiguousarray(part.present)
+    # Nothing that is read-only, as broadcast arrays are: numba would compile everything anew for it.
+    absent = np.ascontiguousarray(absent) if absent.shape == present.shape else np.broadcast_to(absent, present.shape).copy()
     return Cases(
         np.ascontiguousarray(rows.at[chosen]),
         first,
         np.ascontiguousarray(finding),
-        rows.findings[chosen[row], finding],
+        rows.findings[row, finding],
         np.ascontiguousarray(rows.seen[chosen]),
         np.ascontiguousarray(rows.unknown[chosen[0]]),
         np.ascontiguousarray(rows.context_prior[chosen]),
         np.exp(rows.log_syndrome_escape[chosen]),
         tables.first,
-        np.ascontiguousarray(np.broadcast_to(part.absent, part.present.shape)),
-        np.ascontiguousarray(part.present),
+        absent,
+        present,
     )
 
 

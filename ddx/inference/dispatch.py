@@ -6,7 +6,10 @@ and the kernel only decide how fast the same numbers appear.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -19,8 +22,10 @@ from ddx.inference.layout import CONTEXT, SYNDROME, Layout, assemble
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program, plan_case, scan
 from ddx.inference.recursion import solve
-from ddx.inference.rows import Question, Rows, Tables, unique_rows
+from ddx.inference.rows import Question, Rows, Tables, groups_of
 
+# First of every set of equal cases, and which of them each case is (N,).
+Alike = tuple[Ints, Ints]
 # The layout and program of a case, and the doubles that it needs at once.
 Planned = tuple[Layout, Program, float]
 
@@ -34,8 +39,8 @@ _SIDE_BY_SIDE = 2.0**25
 # Cases of one task; doubles of state that NumPy holds at once (2 MiB, the second-level cache of current processors).
 _CHUNK = 4096
 _CHUNK_DOUBLES = 1 << 18
-# Equal plans below which the compiled kernel makes the plan of every case anew.
-_FEW = 16
+# Cases with an equal plan from which they are solved side by side.
+_FEW = 64
 # Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
 DOUBT = -600.0
 _LOG_2 = float(np.log(2.0))
@@ -49,14 +54,23 @@ class Solved:
     marginal: Floats  # (n, K)
     context: Floats  # (n, C)
     syndrome: Floats  # (n, J), nan for a syndrome without observed finding
-    log_leak: Floats  # (n,) log P(findings | no cause, no syndrome)
+    log_leak: Floats  # (n,) log P(findings | no cause), nan if there are syndromes
     doubles: Floats  # (n,) of state at once
+    alike: Alike  # cases that were computed once
 
     @classmethod
-    def empty(cls, n: int, network: Network) -> Solved:
+    def empty(cls, n: int, network: Network, alike: Alike) -> Solved:
         """Room for n cases."""
         shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,), (n,))
-        return cls(*(np.full(shape, np.nan) for shape in shapes))
+        evidence, marginal, context, syndrome, leak, doubles = (np.full(shape, np.nan) for shape in shapes)
+        return cls(evidence, marginal, context, syndrome, leak, doubles, alike)
+
+    def spread(self) -> None:
+        """Give every case what the first of its kind has."""
+        first, inverse = self.alike
+        if len(first) < len(inverse):
+            for array in (self.log_evidence, self.marginal, self.context, self.syndrome, self.log_leak, self.doubles):
+                array[:] = array[first[inverse]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +82,18 @@ class Problem:
     observed: Floats
     context_prior: Floats
     question: Question = "findings"
+    alike: Alike | None = None  # cases that are known to be equal
 
     def without(self, cases: NDArray[np.bool_]) -> Problem:
         """The same, in which some cases (N,) have no findings."""
         return replace(self, findings=np.where(cases[:, None], np.nan, self.findings)) if cases.any() else self
 
-    def rows(self, at: Ints) -> Rows:
-        """Some of the cases."""
-        rows = Rows(self.network, at, self.findings[at], self.observed[at], self.context_prior[at])
+    def rows(self, at: Ints, compiled: Any = None) -> Rows:
+        """Some of the cases; with the compiled kernel, where it can, by machine code."""
+        kind = Rows if compiled is None else compiled.rows_for(self.network)
+        # Neighbours need no copies.
+        part = slice(int(at[0]), int(at[-1]) + 1) if len(at) and (np.diff(at) == 1).all() else at
+        rows: Rows = kind(self.network, at, self.findings[part], self.observed[part], self.context_prior[part])
         rows.ask(self.question)
         return rows
 
@@ -83,30 +101,35 @@ class Problem:
 def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     """Solve N cases, equal ones once; a case that needs more than ``limit`` doubles at once is left out."""
     n = len(problem.findings)
-    result = Solved.empty(n, problem.network)
-    first, inverse = _distinct(problem)
     compiled = load_compiled(kernel)
-    threads = _threads(compiled)
+    alike = problem.alike
+    if alike is None or len(alike[1]) != n:
+        alike = _distinct(problem, compiled)
+    result = Solved.empty(n, problem.network, alike)
+    with _share.of(_threads(compiled)) as threads:
+        _solve_all(problem, kernel, compiled, threads, limit, result)
+    result.spread()
+    return result
+
+
+def _solve_all(problem: Problem, kernel: Kernel, compiled: Any, threads: int, limit: float, result: Solved) -> None:
+    first = result.alike[0]
     size = max(1, min(_CHUNK, -(-len(first) // threads)))
     chunks = [first[start : start + size] for start in range(0, len(first), size)]
-    groups = [chunk[g] for chunk in chunks for g in _groups(_open_context(problem, chunk))]
+    groups = [chunk[g] for chunk in chunks for g in groups_of(_open_context(problem, chunk))]
     shared = min(limit, _SIDE_BY_SIDE)
 
     def task(at: Ints) -> None:
-        _solve_group(problem.rows(at), compiled, kernel, shared, result)
+        _solve_group(problem.rows(at, compiled), compiled, kernel, shared, result)
 
-    if len(groups) > 1 and compiled is not None:
+    if len(groups) > 1 and threads > 1:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(task, groups))
     else:
         for at in groups:
             task(at)
     for i in first[(result.doubles[first] > shared) & (result.doubles[first] <= limit)]:
-        _solve_group(problem.rows(np.array([i])), compiled, kernel, limit, result)
-    if len(first) < n:
-        for array in vars(result).values():
-            array[:] = array[first[inverse]]
-    return result
+        _solve_group(problem.rows(np.array([i]), compiled), compiled, kernel, limit, result)
 
 
 def _open_context(problem: Problem, at: Ints) -> Any:
@@ -115,17 +138,42 @@ def _open_context(problem: Problem, at: Ints) -> Any:
     return unknown if effect.ndim == 2 else np.concatenate([unknown, (effect[at] != 0.0).reshape(len(at), -1)], axis=1)
 
 
+class _Share:
+    """Calls that are at work at the same time have the cores in equal parts."""
+
+    def __init__(self) -> None:
+        self._lock, self._calls = threading.Lock(), 0
+
+    @contextmanager
+    def of(self, threads: int) -> Iterator[int]:
+        """The threads of one call."""
+        with self._lock:
+            self._calls += 1
+            share = max(1, threads // self._calls)
+        try:
+            yield share
+        finally:
+            with self._lock:
+                self._calls -= 1
+
+
+_share = _Share()
+
+
 def _threads(compiled: Any) -> int:
     return 1 if compiled is None else int(compiled.THREADS)
 
 
-def _distinct(problem: Problem) -> tuple[Ints, Ints]:
+def _distinct(problem: Problem, compiled: Any = None) -> Alike:
     """First of every set of equal cases, and which of them each case is (N,)."""
     n, net = len(problem.findings), problem.network
     if n < 2 or any(a.ndim == 3 for a in (net.link, net.syndrome_link, net.finding_syndrome, net.context_log_odds)):
         return np.arange(n), np.arange(n)
     own = [a for a in (net.prior, net.leak, net.syndrome_leak) if a.ndim == 2]
     keys = [problem.findings, problem.observed, problem.context_prior, *own]
+    if compiled is not None:
+        found: Alike = compiled.distinct(keys)
+        return found
     # A random projection tells rows apart; equal ones are then compared in full.
     rng = np.random.default_rng(0)
     mark = np.zeros(n)
@@ -142,9 +190,13 @@ def _distinct(problem: Problem) -> tuple[Ints, Ints]:
 def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result: Solved) -> None:
     """Cases with the same unknown context."""
     tables = rows.tables(rows.unknown[0])
-    result.log_leak[rows.at] = rows.log_leak + rows.log_from_leak(rows.findings > 0.0)
     open_context = (rows.depends & rows.unknown[0]).any()
-    n_positive = rows.positive.sum(axis=1)
+    if rows.question == "none" and not open_context:
+        result.log_evidence[rows.at], result.doubles[rows.at] = tables.log_scale, 0.0
+        return
+    if not rows.network.n_syndromes:
+        result.log_leak[rows.at] = rows.log_all_from_leak()
+    n_positive = rows.n_positive
     dense = (n_positive <= DENSE) & ~rows.seen.any(axis=1) & (not open_context)
     if compiled is None:
         states = rows.network.n_causes * float((1 << n_positive[dense]).sum())
@@ -155,23 +207,24 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
     own = np.flatnonzero(~dense)
     if not len(own):
         return
-    signatures = _groups(_signature(rows, own))
+    order, bounds = rows.grouped(own)
+    sizes = np.diff(bounds)
     if compiled is None:
-        some = [plan_of(rows, int(own[group[0]]), tables.first, None, 0.0)[2] for group in signatures[:3]]
-        compiled = load_compiled(kernel, len(signatures) * PLAN + len(own) * DOUBLE * float(np.mean(some)))
-    alone = []
-    for group in signatures:
-        if compiled is not None and len(group) < _FEW:
-            alone.append(own[group])
-            continue
-        planned = plan_of(rows, int(own[group[0]]), tables.first, compiled, EFFORT)
+        some = [plan_of(rows, int(i), tables.first, None, 0.0)[2] for i in order[bounds[:-1][:3]]]
+        compiled = load_compiled(kernel, len(sizes) * PLAN + len(own) * DOUBLE * float(np.mean(some)))
+    alone = np.repeat(sizes < _FEW, sizes) if compiled is not None else np.zeros(len(own), dtype=np.bool_)
+    for g in np.flatnonzero(sizes >= (_FEW if compiled is not None else 0)):
+        group = order[bounds[g] : bounds[g + 1]]
+        planned = plan_of(rows, int(group[0]), tables.first, compiled, EFFORT)
         if compiled is not None and planned[2] > _CHUNK_DOUBLES:
-            alone.append(own[group])
+            alone[bounds[g] : bounds[g + 1]] = True
         else:
-            _solve_shared(rows, own[group], tables, planned, compiled, limit, result)
-    if alone:
-        chosen = np.sort(np.concatenate(alone))
-        raw = compiled.run_each(rows, chosen, tables, EFFORT, limit)
+            _solve_shared(rows, group, tables, planned, compiled, limit, result)
+    if alone.any():
+        chosen = order[alone]
+        same = np.ones(len(order), dtype=np.bool_)
+        same[bounds[:-1]] = False
+        raw = compiled.run_each(rows, chosen, tables, EFFORT, limit, same[alone])
         result.doubles[rows.at[chosen]] = raw.doubles
         fits = np.flatnonzero(raw.doubles <= limit)
         _put(rows, chosen[fits], tables, raw.of(fits), result, compiled, None)
@@ -195,19 +248,6 @@ def _dense(m: int, n_causes: int) -> Planned:
     )  # fmt: skip
     program = scan(layout, np.arange(len(layout.cause)), np.arange(n_causes + 1))
     return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])
-
-
-def _signature(rows: Rows, own: Ints) -> Any:
-    """(n, bytes) equal for cases with the same layout."""
-    parts = [rows.positive[own], rows.seen[own]]
-    for array in (rows.network.link, rows.network.finding_syndrome):
-        if array.ndim == 3:
-            there = rows.positive[own].any(axis=0)
-            on = (array[rows.at[own]][:, there] > 0.0) & rows.positive[own][:, there, None]
-            parts.append(on.reshape(len(own), -1))
-    if rows.network.syndrome_link.ndim == 3:
-        parts.append((rows.network.syndrome_link[rows.at[own]] > 0.0).reshape(len(own), -1))
-    return np.packbits(np.concatenate(parts, axis=1), axis=1)
 
 
 def _solve_shared(
@@ -280,7 +320,7 @@ def log_of(mantissa: Floats, exponent: Ints) -> Floats:
 def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, compiled: Any, planned: Planned | None) -> None:
     """Combine what a kernel returned with what was folded in before. ``planned`` : None where every case has its own plan."""
     at = rows.at[chosen]
-    part = tables if len(chosen) == len(tables.log_scale) else take(tables, chosen)
+    part = take(tables, chosen)
     result.doubles[at] = raw.doubles
     with np.errstate(invalid="ignore", over="ignore"):
         joint = part.weight * raw.slope
@@ -310,14 +350,3 @@ def _solve_widely(rows: Rows, i: int, result: Solved, planned: Planned) -> None:
         result.context[at] = np.minimum(raw.context, 1.0)
         result.syndrome[at] = np.minimum(raw.syndrome, 1.0)
     result.log_evidence[at] = raw.log_mantissa + np.asarray(tables.log_scale, dtype=np.float64) + alone.log_constant
-
-
-def _groups(keys: Any) -> list[Ints]:
-    """Row indices of every group of equal rows of an array (n, X), in a fixed order."""
-    if keys.shape[1] == 0:
-        return [np.arange(len(keys))]
-    first, inverse = unique_rows(keys)
-    if len(first) == 1:
-        return [np.arange(len(keys))]
-    order = np.argsort(inverse, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)

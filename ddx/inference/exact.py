@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -43,6 +45,8 @@ def refuse_large(problem: Problem, solved: Solved, memory_gib: float) -> None:
 
 def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Floats:
     """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause)."""
+    # Cases that are equal in everything are equal in part.
+    problem = replace(problem, alike=solved.alike)
     no_cause = log_no_cause(problem, kernel, memory_gib)
     if not problem.network.n_syndromes:
         return no_cause.log_evidence + solved.log_leak
@@ -57,7 +61,7 @@ def log_findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: flo
     else:
         alone = Network(np.zeros(1), np.zeros((net.n_findings, 1)), net.leak)
     no_context = np.zeros((len(problem.findings), 0))
-    solved = run(Problem(alone, problem.findings, no_context, no_context), kernel, memory_gib * 2**27)
+    solved = run(Problem(alone, problem.findings, no_context, no_context, alike=problem.alike), kernel, memory_gib * 2**27)
     refuse_large(problem, solved, memory_gib)
     return solved.log_evidence
 
@@ -77,7 +81,7 @@ def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: b
     m = n if different else min(n, 1)
     nothing = np.zeros((m, 0))
     question: Question = "only" if only else "none"
-    prior = Problem(alone, nothing, problem.observed[:m], problem.context_prior[:m], question)
+    prior = Problem(alone, nothing, problem.observed[:m], problem.context_prior[:m], question, problem.alike)
     solved = run(prior, kernel, memory_gib * 2**27)
     refuse_large(prior, solved, memory_gib)
     return solved

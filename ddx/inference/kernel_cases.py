@@ -8,7 +8,8 @@ import numpy as np
 
 from ddx.inference import layout as _layout
 from ddx.inference import program as _program
-from ddx.inference.kernel import Block, Slopes, room, solve
+from ddx.inference.kernel import Block, Slopes, Workspace, room, solve
+from ddx.inference.kernel_small import solve_small
 from ddx.inference.kernel_state import compile_function
 from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints
@@ -18,6 +19,9 @@ assemble = compile_function(_layout.assemble)
 search = compile_function(_layout.search)
 scan = compile_function(_program.scan)
 plan_case = compile_function(_program.plan_case, assemble=assemble, search=search, scan=scan)
+
+# Doubles of state up to which one workspace serves all cases.
+KEPT = 2048
 
 
 class Arrays(NamedTuple):
@@ -69,8 +73,8 @@ def _gather(
     lanes: int,
     block: Block,
 ) -> None:
-    """The numbers of one case into its lane; the same as ``Rows.block``."""
-    absent, present, link, escape, entry, leave, factor = block
+    """The numbers of one case into its lane, but for the tables of causes; the same as ``Rows.block``."""
+    link, escape, entry, leave, factor = block.link, block.escape, block.entry, block.leave, block.factor
     at = cases.at[row]
     links = arrays.link[min(at, arrays.link.shape[0] - 1)]
     leaks = arrays.leak[min(at, arrays.leak.shape[0] - 1)]
@@ -80,9 +84,6 @@ def _gather(
     finding = cases.finding[cases.first[row] : cases.first[row + 1]]
     value = cases.value[cases.first[row] : cases.first[row + 1]]
     n_slots = len(layout.slot_kind)
-    for e in range(cases.absent.shape[1]):
-        absent[e * lanes + lane] = cases.absent[row, e]
-        present[e * lanes + lane] = cases.present[row, e]
     for a in range(len(layout.cause)):
         k = layout.cause[a]
         for b in range(layout.bit_first[a], layout.bit_first[a + 1]):
@@ -140,8 +141,6 @@ def _gather(
 
 @compile_function
 def _put(results: Results, row: int, layout: Layout, lane: int, lanes: int, slopes: Slopes) -> None:
-    for e in range(results.present.shape[1]):
-        results.present[row, e] = slopes.present[e * lanes + lane]
     for v in range(len(layout.slot_kind)):
         if layout.slot_kind[v] == CONTEXT:
             results.context[row, layout.slot_index[v]] = slopes.marginal[v * lanes + lane]
@@ -191,48 +190,107 @@ def run_shared(
     mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
     for start in range(0, n, lanes):
         for lane in range(lanes):
-            _gather(arrays, cases, min(start + lane, n - 1), layout, lane, lanes, block)
+            row = min(start + lane, n - 1)
+            _gather(arrays, cases, row, layout, lane, lanes, block)
+            for e in range(cases.absent.shape[1]):
+                block.absent[e * lanes + lane] = cases.absent[row, e]
+                block.present[e * lanes + lane] = cases.present[row, e]
         solve(program, lanes, block, space, False, mantissa, exponent, slopes)
         for lane in range(min(lanes, n - start)):
             results.mantissa[start + lane], results.exponent[start + lane] = mantissa[lane], exponent[lane]
             results.doubles[start + lane] = doubles
+            for e in range(results.present.shape[1]):
+                results.present[start + lane, e] = slopes.present[e * lanes + lane]
             _put(results, start + lane, layout, lane, lanes, slopes)
 
 
 @compile_function
-def run_each(arrays: Arrays, cases: Cases, effort: float, limit: float, results: Results) -> None:
-    """Cases one after the other, each with a program of its own; those that need more than ``limit`` doubles are left."""
+def _linked(arrays: Arrays, cases: Cases, row: int) -> tuple[Booleans, Booleans, Booleans]:
+    """Which links of a case are there: findings by causes, syndromes by causes, findings by syndromes."""
+    at = cases.at[row]
+    links = arrays.link[min(at, arrays.link.shape[0] - 1)]
+    syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
+    finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
+    finding = cases.finding[cases.first[row] : cases.first[row + 1]]
+    n_syndromes, n_causes = syndrome_links.shape
+    link_on = np.empty((len(finding), n_causes), np.bool_)
+    syndrome_on = np.empty((n_syndromes, n_causes), np.bool_)
+    finding_syndrome_on = np.empty((len(finding), n_syndromes), np.bool_)
+    for b in range(len(finding)):
+        for k in range(n_causes):
+            link_on[b, k] = links[finding[b], k] > 0.0
+        for j in range(n_syndromes):
+            finding_syndrome_on[b, j] = finding_syndromes[finding[b], j] > 0.0
+    for j in range(n_syndromes):
+        for k in range(n_causes):
+            syndrome_on[j, k] = syndrome_links[j, k] > 0.0
+    return link_on, syndrome_on, finding_syndrome_on
+
+
+@compile_function
+def _small_block(layout: Layout, absent: Floats, present: Floats, room: Floats) -> Block:
+    """A block of one case in the room of those before; ``room`` has ``_doubles`` of its layout."""
+    slots, links = len(layout.slot_kind), len(layout.bit_slot)
+    return Block(
+        absent,
+        present,
+        room[:links],
+        room[links : 2 * links],
+        room[2 * links : 2 * links + slots],
+        room[2 * links + slots : 2 * links + 3 * slots],
+        room[2 * links + 4 * slots :],
+    )
+
+
+@compile_function
+def _doubles(layout: Layout) -> int:
+    """Of ``_small_block``, and of the marginals of the slots behind its ``leave``."""
+    total = 2 * len(layout.bit_slot) + 4 * len(layout.slot_kind)
+    for r in range(len(layout.factor)):
+        total += 1 << (layout.factor_first[r + 1] - layout.factor_first[r])
+    return total
+
+
+@compile_function
+def run_each(arrays: Arrays, cases: Cases, same: Booleans, effort: float, limit: float, results: Results) -> None:
+    """Cases one after the other, each with a program of its own; those that need more than ``limit`` doubles are left.
+
+    ``same`` (n,) : the layout is that of the case before.
+    """
     mantissa, exponent = np.empty(1), np.empty(1, np.intp)
     lane, lanes = len(mantissa) - 1, len(mantissa)  # no literals: numba would compile everything anew for them
-    n_causes, n_syndromes = arrays.link.shape[2], arrays.syndrome_link.shape[1]
-    syndrome_on = np.zeros((n_syndromes, n_causes), np.bool_)
+    numbers = np.empty(256)
+    space = Workspace(
+        np.empty(KEPT), np.empty(KEPT), np.empty(KEPT), np.empty(KEPT), np.empty(KEPT), numbers, numbers, np.empty(KEPT)
+    )
     for row in range(len(cases.at)):
-        at = cases.at[row]
-        links = arrays.link[min(at, arrays.link.shape[0] - 1)]
-        syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
-        finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
-        finding = cases.finding[cases.first[row] : cases.first[row + 1]]
-        m = len(finding)
-        link_on, finding_syndrome_on = np.zeros((m, n_causes), np.bool_), np.zeros((m, n_syndromes), np.bool_)
-        for b in range(m):
-            for k in range(n_causes):
-                link_on[b, k] = links[finding[b], k] > 0.0
-            for j in range(n_syndromes):
-                finding_syndrome_on[b, j] = finding_syndromes[finding[b], j] > 0.0
-        if row == 0 or arrays.syndrome_link.shape[0] > 1:
-            for j in range(n_syndromes):
-                for k in range(n_causes):
-                    syndrome_on[j, k] = syndrome_links[j, k] > 0.0
-        layout, program, doubles = plan_case(
-            link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
-            arrays.requires, cases.table_first, effort,
-        )  # fmt: skip
+        if row == 0 or not same[row]:
+            link_on, syndrome_on, finding_syndrome_on = _linked(arrays, cases, row)
+            layout, program, doubles = plan_case(
+                link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
+                arrays.requires, cases.table_first, effort,
+            )  # fmt: skip
         results.doubles[row] = doubles
         if doubles > limit:
             continue
-        block = _empty_block(layout, cases.absent.shape[1], lanes)
-        slopes = empty_slopes(block, False)
+        needed = _doubles(layout)
+        if needed > len(numbers):
+            numbers = np.empty(needed)
+        block = _small_block(layout, cases.absent[row], cases.present[row], numbers[:needed])
+        links, slots = len(block.link), len(block.entry)
+        slopes = Slopes(
+            results.present[row], numbers[2 * links + 3 * slots : 2 * links + 4 * slots],
+            numbers[:0], numbers[:0], numbers[:0], numbers[:0],
+        )  # fmt: skip
+        slopes.present[:] = 1.0
+        slopes.marginal[:] = 0.0
         _gather(arrays, cases, row, layout, lane, lanes, block)
-        solve(program, lanes, block, room(program, lanes, False), False, mantissa, exponent, slopes)
-        results.mantissa[row], results.exponent[row] = mantissa[0], exponent[0]
+        if doubles <= KEPT and len(program.segment_first) == 2 and len(layout.context_slot) == 0:
+            results.mantissa[row], results.exponent[row] = solve_small(program, block, space, slopes)
+        else:
+            solve(
+                program, lanes, block, space if doubles <= KEPT else room(program, lanes, False), False,
+                mantissa, exponent, slopes,
+            )  # fmt: skip
+            results.mantissa[row], results.exponent[row] = mantissa[0], exponent[0]
         _put(results, row, layout, lane, lanes, slopes)

@@ -68,18 +68,21 @@ def assemble(
     m, n_causes = link_on.shape
     n_syndromes, n_context = len(seen), len(unknown)
     limit = n_context + n_syndromes + m + n_causes
-    slot_kind, slot_index = np.zeros(limit, np.intp), np.zeros(limit, np.intp)
-    slot_parent = np.full(limit, -1, np.intp)
-    of_context, of_syndrome = np.full(n_context, -1, np.intp), np.full(n_syndromes, -1, np.intp)
-    of_bit, of_cause = np.full(m, -1, np.intp), np.full(n_causes, -1, np.intp)
-    slots = 0
-    for child in range(2):  # those that require nothing come first
+    # To ask for memory takes as long as to plan: few arrays, cut into rows.
+    slot = np.full((4, limit), -1, np.intp)
+    slot_kind, slot_index, slot_parent, of = slot[0], slot[1], slot[2], slot[3]
+    of_context, of_syndrome = of[:n_context], of[n_context : n_context + n_syndromes]
+    of_bit, of_cause = of[n_context + n_syndromes : limit - n_causes], of[limit - n_causes :]
+    slots, opened = 0, 0
+    for x in range(n_context):
+        opened += 1 if unknown[x] else 0
+    for child in range(2 if opened > 0 else 0):  # those that require nothing come first
         for x in range(n_context):
             needed = False
             for y in range(n_context):
-                if y == x or requires[y] == x:
+                if unknown[y] and (y == x or requires[y] == x):
                     for k in range(n_causes):
-                        if unknown[y] and depends[k, y]:
+                        if depends[k, y]:
                             needed = True
                             break
             if unknown[x] and needed and (requires[x] >= 0) == (child == 1):
@@ -88,34 +91,37 @@ def assemble(
                 slot_kind[slots], slot_index[slots] = CONTEXT, x
                 of_context[x] = slots
                 slots += 1
+    most = 2 * opened * n_causes  # touches and bits
     for j in range(n_syndromes):
         if seen[j]:
             slot_kind[slots], slot_index[slots] = SYNDROME, j
             of_syndrome[j] = slots
             slots += 1
-    for k in range(n_causes if held else 0):
-        for b in range(m):
-            if link_on[b, k]:
-                slot_kind[slots], slot_index[slots] = CAUSE, k
-                of_cause[k] = slots
-                slots += 1
-                break
-    for b in range(0 if held else m):
+            for k in range(n_causes):
+                most += 1 if syndrome_on[j, k] else 0
+    for b in range(m):
         for k in range(n_causes):
             if link_on[b, k]:
-                slot_kind[slots], slot_index[slots] = FINDING, b
-                of_bit[b] = slots
-                slots += 1
-                break
+                most += 1
+                if held:
+                    of_cause[k] = 0
+                elif of_bit[b] < 0:
+                    slot_kind[slots], slot_index[slots] = FINDING, b
+                    of_bit[b] = slots
+                    slots += 1
+    for k in range(n_causes if held else 0):
+        if of_cause[k] >= 0:
+            slot_kind[slots], slot_index[slots] = CAUSE, k
+            of_cause[k] = slots
+            slots += 1
 
-    cause, absorbed = np.zeros(n_causes, np.intp), 0
-    touch_first, context_first = np.zeros(n_causes + 1, np.intp), np.zeros(n_causes + 1, np.intp)
-    bit_first = np.zeros(n_causes + 1, np.intp)
-    touch_slot = np.zeros(n_causes * (2 * n_context + n_syndromes + m + 1), np.intp)
-    context_slot, bit_slot = np.zeros_like(touch_slot), np.zeros_like(touch_slot)
+    of_absorbed, absorbed = np.zeros((4, n_causes + 1), np.intp), 0
+    cause, touch_first, context_first, bit_first = of_absorbed[0], of_absorbed[1], of_absorbed[2], of_absorbed[3]
+    touched = np.empty((3, most), np.intp)
+    touch_slot, context_slot, bit_slot = touched[0], touched[1], touched[2]
     touches, contexts, bits = 0, 0, 0
     for k in range(n_causes):
-        for x in range(n_context):
+        for x in range(n_context if opened > 0 else 0):
             if unknown[x] and depends[k, x]:
                 context_slot[contexts] = of_context[x]
                 contexts += 1
@@ -149,9 +155,9 @@ def assemble(
             absorbed += 1
             touch_first[absorbed], context_first[absorbed], bit_first[absorbed] = touches, contexts, bits
 
-    factor, factors = np.zeros(m, np.intp), 0
-    factor_first = np.zeros(m + 1, np.intp)
-    factor_slot = np.zeros(m * (1 + n_syndromes + (n_causes if held else 0)), np.intp)
+    of_factor, factors = np.zeros((2, m + 1), np.intp), 0
+    factor, factor_first = of_factor[0], of_factor[1]
+    factor_slot = np.empty(m * (1 + n_syndromes + (n_causes if held else 0)), np.intp)
     parents = 0
     for b in range(m):
         for j in range(n_syndromes):
@@ -195,32 +201,34 @@ def search(layout: Layout, effort: float) -> tuple[Ints, float]:
     searching stays a small part of the work, and 20,000 at most.
     """
     n_slots, n = len(layout.slot_kind), len(layout.cause)
-    order = np.zeros(n, np.intp)
-    waiting = np.zeros(n_slots, np.intp)
+    order, of_slot, of_cause = np.empty(n, np.intp), np.zeros((5, n_slots), np.intp), np.zeros((4, n + 1), np.intp)
+    waiting, in_hand, taken, key = of_slot[0], of_slot[1], of_cause[0], of_cause[3]
     for v in layout.touch_slot:
         waiting[v] += 1
-    in_hand, taken = np.zeros(n_slots, np.intp), np.zeros(n, np.intp)
+    changed = True  # what is in hand or needed once more only, since the keys were computed
     for t in range(n):
-        best, best_key = -1, 0
+        best = -1
         for a in range(n):
             if taken[a] == 0:
-                new, done = 0, 0
-                for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
-                    v = layout.touch_slot[i]
-                    new += 1 - in_hand[v]
-                    done += 1 if waiting[v] == 1 else 0
-                key = (new - done) * 4096 + new
-                if best < 0 or key < best_key:
-                    best, best_key = a, key
+                if changed:
+                    new, done = 0, 0
+                    for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
+                        v = layout.touch_slot[i]
+                        new += 1 - in_hand[v]
+                        done += 1 if waiting[v] == 1 else 0
+                    key[a] = (new - done) * 4096 + new
+                if best < 0 or key[a] < key[best]:
+                    best = a
         order[t] = best
         taken[best] = 1
+        changed = False
         for i in range(layout.touch_first[best], layout.touch_first[best + 1]):
             v = layout.touch_slot[i]
             waiting[v] -= 1
+            changed = changed or in_hand[v] == 0 or waiting[v] == 1
             in_hand[v] = 1
 
-    first, last, end = np.zeros(n_slots, np.intp), np.zeros(n_slots, np.intp), np.zeros(n_slots, np.intp)
-    change, observed = np.zeros(n + 1, np.intp), np.zeros(n + 1, np.intp)
+    first, last, end, change, observed = of_slot[2], of_slot[3], of_slot[4], of_cause[1], of_cause[2]
     current = -1.0
     moves, trial, random = 1, 0, 1
     source, target = 0, 0
@@ -252,7 +260,7 @@ def search(layout: Layout, effort: float) -> tuple[Ints, float]:
         cost, width = 0.0, 0
         for t in range(n):
             width += change[t]
-            cost += 2.0**width * (1 + observed[t])
+            cost += (float(1 << width) if width < 62 else 2.0**width) * (1 + observed[t])
         change[n] = 0
         if trial == 0:
             current = cost

@@ -22,6 +22,8 @@ def mix(parts: Posterior, case: Ints, log_weight: Floats) -> tuple[Posterior, Fl
     The posterior of the N cases, P(e) = sum of weight * P(e | part), and the posterior weight of every part (M,).
     """
     first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
+    if len(first) == len(case):
+        return _alone(parts, log_weight)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_joint = log_weight + parts.log_evidence
         peak = np.maximum.reduceat(log_joint, first)
@@ -40,3 +42,13 @@ def mix(parts: Posterior, case: Ints, log_weight: Floats) -> tuple[Posterior, Fl
         average(parts.marginal), average(parts.none), log_evidence, average(parts.context), average(parts.syndrome)
     )
     return mixed, weight
+
+
+def _alone(parts: Posterior, log_weight: Floats) -> tuple[Posterior, Floats]:
+    """The same where every case has one part: its weight is 1, or nan if it is impossible."""
+    log_evidence = log_weight + parts.log_evidence
+    weight = np.where(np.isfinite(log_evidence), 1.0, np.nan)
+    arrays = (parts.marginal, parts.none, parts.context, parts.syndrome)
+    marginal, none, context, syndrome = (np.minimum((weight * values.T).T, 1.0) for values in arrays)
+    # -0.0 is no logarithm of a sum.
+    return Posterior(marginal, none, log_evidence + 0.0, context, syndrome), weight

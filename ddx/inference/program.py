@@ -46,25 +46,28 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
     """
     n_slots, n, n_factors = len(layout.slot_kind), len(layout.cause), len(layout.factor)
     n_steps = n + 2 * n_slots + n_factors
-    action, subject = np.zeros(n_steps, np.intp), np.zeros(n_steps, np.intp)
-    width_of, shift_of = np.zeros(n_steps, np.intp), np.full(n_steps, -1, np.intp)
-    table = np.zeros(n_steps, np.intp)
-    axis_first, bit_first = np.zeros(n_steps + 1, np.intp), np.zeros(n_steps + 1, np.intp)
+    # To ask for memory takes as long as to plan: few arrays, cut into rows.
+    steps = np.zeros((9, n_steps + 1), np.intp)
+    action, subject, width_of, shift_of, table = steps[0], steps[1], steps[2], steps[3], steps[4]
+    axis_first, bit_first, segment_first, offset = steps[5], steps[6], steps[7], steps[8]
     axis_shift = np.zeros(len(layout.context_slot) + len(layout.factor_slot), np.intp)
-    bit_shift, bit_link = np.zeros(len(layout.bit_slot), np.intp), np.zeros(len(layout.bit_slot), np.intp)
-    factor_table, entries = np.zeros(n_factors, np.intp), 0
+    of_bit = np.zeros((2, len(layout.bit_slot)), np.intp)
+    bit_shift, bit_link = of_bit[0], of_bit[1]
+    of_factor, entries = np.zeros((2, n_factors), np.intp), 0
+    factor_table, ready = of_factor[0], of_factor[1]
     for r in range(n_factors):
         factor_table[r] = entries
         entries += 1 << (layout.factor_first[r + 1] - layout.factor_first[r])
 
-    last, end = np.full(n_slots, -1, np.intp), np.zeros(n_slots, np.intp)
+    of_slot = np.full((5, n_slots), -1, np.intp)
+    last, end, hand, needed = of_slot[0], of_slot[1], of_slot[2], of_slot[3]
+    place = of_slot[4]  # position of a slot in hand
     for t in range(n):
         a = order[t]
         for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
             last[layout.touch_slot[i]] = t
     for v in range(n_slots):
         end[v] = last[v]
-    ready = np.zeros(n_factors, np.intp)
     for r in range(n_factors):
         ready[r] = -1
         for i in range(layout.factor_first[r], layout.factor_first[r + 1]):
@@ -73,10 +76,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
             v = layout.factor_slot[i]
             end[v] = max(end[v], ready[r])
 
-    hand, width = np.zeros(n_slots, np.intp), 0
-    place = np.full(n_slots, -1, np.intp)  # position of a slot in hand
-    s, axes, bits = 0, 0, 0
-    needed = np.zeros(n_slots, np.intp)
+    s, width, axes, bits = 0, 0, 0, 0
     for t in range(-1, n):
         # What comes before the first cause: slots that no cause touches, and their factors.
         a = order[t] if t >= 0 else -1
@@ -96,15 +96,14 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
                 parent = layout.slot_parent[v]
                 if place[v] < 0 and (parent >= 0) == (child == 1):
                     action[s], subject[s], width_of[s] = INTRODUCE, v, width
-                    if parent >= 0:
-                        shift_of[s] = width - 1 - place[parent]
+                    shift_of[s] = width - 1 - place[parent] if parent >= 0 else -1
                     axis_first[s + 1], bit_first[s + 1] = axes, bits
                     s += 1
                     hand[width] = v
                     place[v] = width
                     width += 1
         if t >= 0:
-            action[s], subject[s], width_of[s] = ABSORB, a, width
+            action[s], subject[s], width_of[s], shift_of[s] = ABSORB, a, width, -1
             table[s] = cause_table[layout.cause[a]]
             for i in range(layout.context_first[a], layout.context_first[a + 1]):
                 axis_shift[axes] = width - 1 - place[layout.context_slot[i]]
@@ -122,6 +121,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
         for r in range(n_factors):
             if ready[r] == t:
                 action[s], subject[s], width_of[s], table[s] = OBSERVE, r, width, factor_table[r]
+                shift_of[s] = -1
                 for i in range(layout.factor_first[r], layout.factor_first[r + 1]):
                     axis_shift[axes] = width - 1 - place[layout.factor_slot[i]]
                     axes += 1
@@ -158,8 +158,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
         if checkpoints + largest < best_memory:
             best_budget, best_memory = budget, checkpoints + largest
         budget = budget * 3 // 4
-    segment_first, segments = np.zeros(s + 1, np.intp), 0
-    offset = np.zeros(s, np.intp)
+    segments = 0
     inside, checkpoints, largest = 0, 0, 0
     for i in range(s):
         size = 1 << width_of[i]
@@ -184,7 +183,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
         bit_shift[:bits],
         bit_link[:bits],
         segment_first[: segments + 1],
-        offset,
+        offset[:s],
         np.array([checkpoints, largest, 1 << widest], dtype=np.intp),
     )
 
@@ -205,7 +204,8 @@ def plan_case(
     Parameters as for ``assemble``, ``search`` and ``scan``. Enumeration is tried where the linked causes are fewer than the
     positive findings. Beyond HOPELESS doubles the layout is empty.
     """
-    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, False)
+    held = link_on.shape[0] < 0  # False, and no literal: numba would compile everything anew for it
+    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, held)
     order, cost = search(layout, effort)
     linked = 0
     for k in range(link_on.shape[1]):
@@ -214,13 +214,13 @@ def plan_case(
                 linked += 1
                 break
     if linked < link_on.shape[0]:
-        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, True)
+        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, not held)
         other_order, other_cost = search(other, effort)
         if other_cost < cost:
             layout, order, cost = other, other_order, other_cost
     if cost > HOPELESS:
         nothing, nobody = link_on[:0], np.zeros_like(unknown)
-        layout = assemble(nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, False)
+        layout = assemble(nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, held)
         return layout, scan(layout, order, cause_table), cost
     program = scan(layout, order, cause_table)
     return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ddx.inference.recursion import Block
 # What is asked: P(findings), P(no cause), or the latter with P(only this cause) / P(no cause) as marginals.
 Question = Literal["findings", "none", "only"]
 # Logarithms of 1 - w are above -37 for every w < 1.
-_LOG_BOUND = 6
+LOG_BOUND = 6
 _TINY = 2.0**-800  # below it a bound is taken as this one
 
 
@@ -61,9 +61,36 @@ class Rows:
         if not linked.all():
             # A finding without any parent has nothing but its leak to explain it.
             self.positive = positive & linked
-            self.log_constant = self.log_leak + self.log_from_leak(positive & ~linked)
+            self.log_constant = self.log_leak + self.log_from_leak(*np.nonzero(positive & ~linked))
         self.unknown: Booleans = np.isnan(observed)
         self.question: Question = "findings"
+
+    @property
+    def n_positive(self) -> Ints:
+        """(n,) positive findings with a parent."""
+        return np.asarray(self.positive.sum(axis=1))
+
+    def lists(self, chosen: Ints) -> tuple[Ints, Ints]:
+        """Positive findings of some cases, one case after the other: bounds (n + 1,), findings."""
+        row, finding = np.nonzero(self.positive[chosen])
+        return np.searchsorted(row, np.arange(len(chosen) + 1)), finding
+
+    def log_all_from_leak(self) -> Floats:
+        """Log likelihood (n,) of the findings without causes and syndromes."""
+        return self.log_leak + self.log_from_leak(*np.nonzero(self.findings > 0.0))
+
+    def grouped(self, own: Ints) -> tuple[Ints, Ints]:
+        """Cases with the same layout together: ``own`` in another order, and the bounds of the groups."""
+        parts = [self.positive[own], self.seen[own]]
+        for array in (self.network.link, self.network.finding_syndrome):
+            if array.ndim == 3:
+                there = self.positive[own].any(axis=0)
+                on = (array[self.at[own]][:, there] > 0.0) & self.positive[own][:, there, None]
+                parts.append(on.reshape(len(own), -1))
+        if self.network.syndrome_link.ndim == 3:
+            parts.append((self.network.syndrome_link[self.at[own]] > 0.0).reshape(len(own), -1))
+        groups = groups_of(np.packbits(np.concatenate(parts, axis=1), axis=1))
+        return own[np.concatenate(groups)], np.cumsum([0, *map(len, groups)])
 
     def ask(self, question: Question) -> None:
         """Put the question whether there is any cause, in place of the findings."""
@@ -75,9 +102,8 @@ class Rows:
         """The part of an array that belongs to these cases."""
         return array[self.at] if array.ndim == ndim else array
 
-    def log_from_leak(self, chosen: Booleans) -> Floats:
-        """Log likelihood (n,) of the chosen positive findings (n, F), were their leaks the only reason for them."""
-        row, finding = np.nonzero(chosen)
+    def log_from_leak(self, row: Ints, finding: Ints) -> Floats:
+        """Log likelihood (n,) of some positive findings (row by row), were their leaks the only reason for them."""
         leak = self.network.leak
         v, p = self.findings[row, finding], leak[finding] if leak.ndim == 1 else leak[self.at[row], finding]
         with np.errstate(divide="ignore"):
@@ -85,7 +111,7 @@ class Rows:
         # A coarse part whose sums are exact, and a small rest: many logarithms add up with hardly more than one rounding.
         coarse = np.where(np.isneginf(log), log, np.rint(log * 2.0**30) * 2.0**-30)
         fine = np.where(np.isneginf(log), 0.0, log - np.where(np.isneginf(log), 0.0, coarse))
-        sums = (np.bincount(row, weights=part, minlength=len(chosen)) for part in (coarse, fine))
+        sums = (np.bincount(row, weights=part, minlength=len(self.at)) for part in (coarse, fine))
         return np.asarray(sum(sums), dtype=np.float64)
 
     @cached_property
@@ -232,7 +258,7 @@ def _normalized(absent: Floats, present: Floats, log_escape: Floats) -> tuple[Fl
     unit = absent + present
     certain = (absent == 0.0) & np.ones_like(present, dtype=np.bool_)
     if not certain.any():
-        return absent / unit, present / unit, np.log(unit).sum(axis=1)
+        return absent / unit, present / unit, np.ascontiguousarray(np.log(unit)).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_unit = np.where(certain, log_escape, np.log(unit))
         return (
@@ -259,7 +285,7 @@ def log_escape(absent: Booleans, link: Floats) -> Floats:
     columns = np.flatnonzero(absent.any(axis=0))
     n_findings, chosen, part = absent.shape[1], absent[:, columns].astype(np.float64), link[..., columns, :]
     certain = part == 1.0
-    total = exact_sum(chosen, np.log1p(-np.where(certain, 0.0, part)), 2.0**_LOG_BOUND, n_findings)
+    total = exact_sum(chosen, np.log1p(-np.where(certain, 0.0, part)), 2.0**LOG_BOUND, n_findings)
     if certain.any():
         blocked = chosen @ certain if link.ndim == 2 else np.einsum("nf,nfx->nx", chosen, certain.astype(np.float64))
         total = np.where(blocked > 0.0, -np.inf, total)
@@ -274,14 +300,19 @@ def exact_sum(mask: Floats, values: Floats, bound: float, terms: int | None = No
     2008, Accurate floating-point summation, use the same splitting). What is left out is below 2**-70 of the bound, or
     below 2**-870: of values that small the unit itself would underflow.
     """
-    places = int(np.ceil(np.log2(max(terms or mask.shape[1], 2)))) + 1
-    unit = 2.0 ** (int(np.ceil(np.log2(max(bound, _TINY)))) + places - 53)
-    high = np.rint(values / unit) * unit
-    fine = unit * 2.0 ** (places - 53)
-    low = np.rint((values - high) / fine) * fine
+    high, low = two_parts(values, bound, terms or mask.shape[1])
     if values.ndim == 2:
         return np.asarray(mask @ high + mask @ low)
     return np.asarray(np.einsum("nf,nfx->nx", mask, high) + np.einsum("nf,nfx->nx", mask, low))
+
+
+def two_parts(values: Floats, bound: float, terms: int) -> tuple[Floats, Floats]:
+    """Fixed-point parts of values below a bound, such that sums of ``terms`` of each are exact."""
+    places = int(np.ceil(np.log2(max(terms, 2)))) + 1
+    unit = 2.0 ** (int(np.ceil(np.log2(max(bound, _TINY)))) + places - 53)
+    high = np.rint(values / unit) * unit
+    fine = unit * 2.0 ** (places - 53)
+    return high, np.rint((values - high) / fine) * fine
 
 
 def unique_rows(array: Floats) -> tuple[Ints, Ints]:
@@ -292,6 +323,17 @@ def unique_rows(array: Floats) -> tuple[Ints, Ints]:
     packed = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
     return first, inverse.ravel()
+
+
+def groups_of(keys: Any) -> list[Ints]:
+    """Row indices of every group of equal rows of an array (n, X), in a fixed order."""
+    if keys.shape[1] == 0:
+        return [np.arange(len(keys))]
+    first, inverse = unique_rows(keys)
+    if len(first) == 1:
+        return [np.arange(len(keys))]
+    order = np.argsort(inverse, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(inverse[order])) + 1)
 
 
 def expit(x: Floats) -> Floats:
