@@ -143,6 +143,9 @@ class LayeredNetwork:
         fits_age = (evidence.age[:, None] < 0) | (evidence.age[:, None] == age)
         fits_sex = (evidence.sex[:, None] < 0) | (evidence.sex[:, None] == sex)
         case, a, s = np.nonzero(fits_age[:, :, None] & fits_sex[:, None, :])
+        if len(case) == len(evidence):
+            # Age and sex of every case are known: one stratum each, of weight 1.
+            return case, a, s, np.zeros(len(case))
         observed, requires = evidence.context[case], self.requires
         return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
 
@@ -151,18 +154,22 @@ class LayeredNetwork:
 
         A likelihood over levels is a sum of disjoint pieces, "this level" or "not above this level"; each piece is a part.
         """
-        finding = evidence.finding[case]
+        whole = len(case) == len(evidence)  # every case is one part so far: nothing to copy
+        finding = evidence.finding if whole else evidence.finding[case]
         part = np.arange(len(case))
         log_likelihood = np.zeros(len(case))
         column = {f: i for i, f in enumerate(self.findings)}
         for graded, levels in self.graded.items():
-            likelihood = evidence.level[graded][case]
+            likelihood = evidence.level[graded]
+            if not whole:
+                likelihood = likelihood[case]
             said = (likelihood != 1.0).any(axis=1)
             if not said.any():
                 continue
             columns = [column[level] for level in levels]
             pieces = [_pieces(row) if spoken else [] for row, spoken in zip(likelihood, said, strict=True)]
             repeat = np.array([max(1, len(p)) for p in pieces])
+            whole = whole and len(case) == int(repeat.sum())
             case, part = np.repeat(case, repeat), np.repeat(part, repeat)
             log_likelihood, finding = np.repeat(log_likelihood, repeat), np.repeat(finding, repeat, axis=0)
             row = 0
