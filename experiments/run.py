@@ -25,6 +25,7 @@ SMALL = {
     "leak": ("--cases", "25", "--setting", "emergency", "--out", "{out}"),
     "new_study": ("--cases", "4", "--draws", "20", "--outcomes", "2", "--out", "{out}"),
     "parameter_noise": ("--cases", "12", "--replicates", "2", "--out", "{out}"),
+    "prevalence_shift": ("--cases", "20", "--out", "{out}"),
     "published_cases": ("--setting", "balanced", "--output", "{out}"),
     "textbook_cases": ("--cause", "stroke", "--out", "{out}"),
     "quickscore": ("--networks", "2", "--cases", "1", "--most", "6", "--out", "{out}"),

@@ -66,6 +66,11 @@ EXPECTED = {
             *(f"ddx_{what}" for what in ("error_max", "error_median", "impossible", "wrong_leader")),
         ],
     ),
+    "prevalence_shift": (
+        ["arm", "factor"],
+        [(arm, factor) for arm in ("all causes", "one cause") for factor in (0.1, 0.2, 0.5, 2.0, 5.0, 10.0)],
+        ["log_score_change", "log_score_change_error", "other_leader", "top_1", "where_true"],
+    ),
     "setting_shift": (["cases_of", "scored_in"], [(a, b) for a in SETTINGS for b in SETTINGS], MEASURES),
 }
 
@@ -165,6 +170,13 @@ def test_what_is_not_changed_changes_nothing(small, name, same):
     assert len(unchanged)
     assert (unchanged[["top_1_change", "log_score_change"]] == 0.0).all(axis=None)
     assert (unchanged["same_leader"] == 1.0).all()
+
+
+def test_more_of_all_causes_raises_their_posteriors_where_they_are(small):
+    found = pd.read_csv(small / "prevalence_shift" / "results.csv").set_index(["arm", "factor"])["where_true"]
+    for arm in ("all causes", "one cause"):
+        assert found[arm].is_monotonic_increasing
+        assert found[arm][0.1] < 0.0 < found[arm][10.0]
 
 
 def test_syndromes_writes_a_row_per_network_and_group(small):
