@@ -143,15 +143,28 @@ def _masked(mask: NDArray[np.bool_], log: Floats) -> Floats:
 
 
 def _log_likelihood_with_syndromes(problem: Problem, kernel: Kernel, memory_gib: float) -> Floats:
-    """Under one cause the syndromes are independent causes of their own: one network of J causes for every cause."""
+    """Under one cause the syndromes are independent causes of their own: one network of J causes for every cause.
+
+    What the cause itself does to findings is a last cause that is certain, and a syndrome's probability is given by its log
+    odds: close to 1, one minus a float has lost the digits that the product of (1 - leak) and (1 - link) still has.
+    """
     net, v = problem.network, problem.findings
     n = len(v)
     result = np.empty((n, net.n_causes))
-    nothing = np.zeros((n, 0))
+    batch = max(array.ndim - dims for array, dims in ((net.syndrome_leak, 1), (net.syndrome_link, 2)))
+    shape = (n,) * batch + (net.n_syndromes + 1,)
+    links = max(array.ndim for array in (net.finding_syndrome, net.link))
     for k in range(net.n_causes):
-        syndrome = net.syndrome_leak + (1.0 - net.syndrome_leak) * net.syndrome_link[..., k]
-        leak = net.leak + (1.0 - net.leak) * net.link[..., k]
-        only = Problem(Network(syndrome, net.finding_syndrome, leak), v, nothing, nothing)
+        q = net.syndrome_link[..., k]
+        present, absent = net.syndrome_leak + (1.0 - net.syndrome_leak) * q, (1.0 - net.syndrome_leak) * (1.0 - q)
+        possible = (present > 0.0) & (absent > 0.0)
+        prior, log_odds = np.ones(shape), np.zeros((*shape, 1))
+        prior[..., :-1] = np.where(possible, 0.5, absent == 0.0)
+        log_odds[..., :-1, 0] = np.log(np.where(possible, present, 1.0)) - np.log(np.where(possible, absent, 1.0))
+        parts = (net.finding_syndrome, net.link[..., k : k + 1])
+        link = np.concatenate([np.broadcast_to(p, ((n,) if links == 3 else ()) + p.shape[-2:]) for p in parts], axis=-1)
+        network = Network(prior, link, net.leak, context_log_odds=log_odds, context_prior=np.array([0.5]))
+        only = Problem(network, v, np.ones((n, 1)), np.full((n, 1), 0.5))
         solved = run(only, kernel, memory_gib * 2**27)
         refuse_large(only, solved, memory_gib)
         result[:, k] = solved.log_evidence
