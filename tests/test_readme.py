@@ -25,7 +25,7 @@ def test_every_example_of_the_readme_prints_what_it_says(tmp_path):
 
 def test_the_two_commands_stand_in_the_readme_and_ci_takes_them_from_there():
     assert readme.command(1).startswith("python3 -m pip install . && python3 -m ddx score ")
-    assert readme.command(2) == 'python3 -m pip install -e ".[test]" && python3 -m pytest'
+    assert readme.command(2) == 'python3 -m pip install -e ".[test]" && python3 -m pytest -n auto --dist loadfile'
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "$(readme_command 1)" in ci
     assert "$(readme_command 2)" in ci
