@@ -918,17 +918,23 @@ def test_every_measurement_of_the_shipped_base_can_be_used(limb):
             assert dx.posterior.between(0.0, 1.0).all()
 
 
-def test_every_estimate_of_limb_says_why_and_most_parameters_are_cited():
+def test_every_estimate_of_limb_says_why():
     kb = load_knowledge("limb")
     text = (shipped()["limb"].parent / "README.md").read_text(encoding="utf-8")
     reasons = {s.note.partition(":")[0] for s in kb.studies.values() if not s.cited}
     assert reasons == {"not looked for yet", "looked for, not found", "no study counts it", "no case-mix study"}
     assert [reason for reason in reasons if f"`{reason}`" not in " ".join(text.split())] == []
-    share = {
-        kind: [p.cited for p in kb.parameters.values() if p.id.startswith(kind) and ("@" not in p.id or kind == "leak")]
-        for kind in ("link", "prior", "leak")
-    }
-    cited = {kind: sum(values) / len(values) for kind, values in share.items()}
-    assert cited["link"] >= 0.82
-    assert cited["prior"] >= 0.9
-    assert cited["leak"] >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("kind", "aim"),
+    [
+        pytest.param("link", 0.85, marks=pytest.mark.xfail(reason="0.82 since rows that their source does not carry are out")),
+        ("prior", 0.9),
+        ("leak", 0.8),
+    ],
+)
+def test_most_parameters_of_limb_are_cited(kind, aim):
+    parameters = load_knowledge("limb").parameters.values()
+    cited = [p.cited for p in parameters if p.id.startswith(kind) and ("@" not in p.id or kind == "leak")]
+    assert sum(cited) / len(cited) >= aim
