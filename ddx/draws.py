@@ -101,13 +101,12 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
     base, kb = model.network, model.knowledge
     parts = base.parts(evidence)
     n, size = len(priors.log_odds), len(parts.case)
-    seen = base.observed(parts)
     if values is not None:
-        own = finding_arrays(kb, values, [base.findings[f] for f in seen])
+        own = finding_arrays(kb, values, [base.findings[f] for f in parts.columns])
         arrays = {name: np.repeat(array, size, axis=0) for name, array in vars(own).items() if name != "leak"}
         leak = own.leak[:, parts.age].reshape(n * size, -1)
     else:
-        core = base.core(parts, seen)
+        core = base.core(parts)
         arrays = {name: getattr(core, name) for name in ("link", "syndrome_link", "syndrome_leak", "finding_syndrome")}
         leak = np.tile(core.leak, (n, 1))
     log_weight = np.tile(parts.log_weight, n)
@@ -124,7 +123,7 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
         requires=base.requires,
         **arrays,
     )
-    finding = np.tile(parts.finding[:, seen], (n, 1))
+    finding = np.tile(parts.finding, (n, 1))
     case = np.repeat(np.arange(n), size)
     solved = posterior(network, finding, np.repeat(evidence.context, len(finding), axis=0))
     return mix(solved, case, log_weight)[0].marginal

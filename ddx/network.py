@@ -16,7 +16,7 @@ import numpy as np
 from ddx.errors import UsageError, nearest
 from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
-from ddx.inference.rows import expit
+from ddx.inference.rows import TERMS, expit
 from ddx.knowledge import KnowledgeBase
 from ddx.logistic import cause_arrays, context_arrays, requirements
 from ddx.noisy_or import finding_arrays
@@ -46,12 +46,14 @@ class Evidence:
 class Parts:
     """N cases as M weighted parts of known age and sex whose evidence is a product over the finding columns.
 
-    ``case`` (M,) ascending; ``age``, ``sex`` (M,) indices; ``finding`` (M, F); ``log_weight`` (M,).
+    ``case`` (M,) ascending; ``age``, ``sex`` (M,) indices; ``columns`` (O,) the findings that some case observes, with all
+    levels of a graded one: no other can matter; ``finding`` (M, O); ``log_weight`` (M,).
     """
 
     case: Ints
     age: Ints
     sex: Ints
+    columns: Ints
     finding: Floats
     log_weight: Floats
 
@@ -110,30 +112,31 @@ class LayeredNetwork:
     def parts(self, evidence: Evidence) -> Parts:
         """The strata that a case may belong to, times the pieces of its statements about graded findings."""
         case, age, sex, log_weight = self._strata(evidence)
-        case, finding, log_likelihood, part = self._level_parts(evidence, case)
-        return Parts(case, age[part], sex[part], finding, log_weight[part] + log_likelihood)
+        columns = self._observed(evidence)
+        case, finding, log_likelihood, part = self._level_parts(evidence, columns, case)
+        return Parts(case, age[part], sex[part], columns, finding, log_weight[part] + log_likelihood)
 
-    def core(self, parts: Parts, findings: Ints | None = None) -> Network:
-        """The network of the core, with priors, leaks and context of every part; ``findings`` : columns, default all."""
-        rows = slice(None) if findings is None else findings
+    def core(self, parts: Parts) -> Network:
+        """The network of the core: the observed findings alone, with priors, leaks and context of every part."""
         return Network(
-            prior=expit(self.log_odds[parts.age, parts.sex]),
-            link=self.link[rows],
-            leak=self.leak[parts.age][:, rows],
+            prior=expit(self.log_odds)[parts.age, parts.sex],
+            link=self.link[parts.columns],
+            leak=self.leak[:, parts.columns][parts.age],
             syndrome_link=self.syndrome_link,
             syndrome_leak=self.syndrome_leak,
-            finding_syndrome=self.finding_syndrome[rows],
+            finding_syndrome=self.finding_syndrome[parts.columns],
             context_log_odds=self.context_log_odds,
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
         )
 
-    def observed(self, parts: Parts) -> Ints:
-        """Columns of the findings that some part observes, with all levels of a graded one: no other can matter."""
-        seen = np.asarray(~np.isnan(parts.finding).all(axis=0))
-        for levels in self.graded.values():
-            columns = [self.findings.index(level) for level in levels]
-            seen[columns] = seen[columns].any()
+    def _observed(self, evidence: Evidence) -> Ints:
+        if len(self.findings) > TERMS:  # the bits of sums over the findings would depend on how many there are
+            return np.arange(len(self.findings))
+        seen = np.asarray(~np.isnan(evidence.finding).all(axis=0))
+        for graded, levels in self.graded.items():
+            if (evidence.level[graded] != 1.0).any():
+                seen[[self.findings.index(level) for level in levels]] = True
         return np.flatnonzero(seen)
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
@@ -149,16 +152,18 @@ class LayeredNetwork:
         observed, requires = evidence.context[case], self.requires
         return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
 
-    def _level_parts(self, evidence: Evidence, case: Ints) -> tuple[Ints, Floats, Floats, Ints]:
+    def _level_parts(self, evidence: Evidence, observed: Ints, case: Ints) -> tuple[Ints, Floats, Floats, Ints]:
         """Split statements about graded findings into parts that are products over the finding columns.
 
         A likelihood over levels is a sum of disjoint pieces, "this level" or "not above this level"; each piece is a part.
         """
         whole = len(case) == len(evidence)  # every case is one part so far: nothing to copy
-        finding = evidence.finding if whole else evidence.finding[case]
+        finding = evidence.finding[:, observed]
+        if not whole:
+            finding = finding[case]
         part = np.arange(len(case))
         log_likelihood = np.zeros(len(case))
-        column = {f: i for i, f in enumerate(self.findings)}
+        column = {self.findings[f]: i for i, f in enumerate(observed.tolist())}
         for graded, levels in self.graded.items():
             likelihood = evidence.level[graded]
             if not whole:

@@ -110,16 +110,16 @@ class Statements:
         table[rows, index] = np.where(clash, np.nan, values)
 
     def evidence(self) -> Evidence:
-        """Evidence of all N cases, contradictions taken out and reported."""
+        """Evidence of all N cases, contradictions taken out and reported; no statement can be added afterwards."""
         self._apply_requirements()
         self._apply_implications()
         level = {graded: self._levels(graded, levels) for graded, levels in self.kb.graded.items()}
-        finding = self.finding.copy()
+        finding, context = self.finding, self.context
         finding[:, [self._finding_column[f] for levels in self.kb.graded.values() for f in levels]] = np.nan
         edges = [band.age_from or 0.0 for band in self.kb.age_bands]
         known = np.nan_to_num(self.age, nan=0.0)
         band = np.where(np.isnan(self.age), -1, np.searchsorted(edges, known, side="right") - 1).astype(np.intp)
-        return Evidence(finding, level, self.context.copy(), band, self.sex.copy())
+        return Evidence(finding, level, context, band, self.sex)
 
     def _apply_requirements(self) -> None:
         for factor in self.kb.risk_factors:

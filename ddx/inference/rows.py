@@ -20,6 +20,8 @@ from ddx.inference.recursion import Block
 Question = Literal["findings", "none", "only"]
 # Logarithms of 1 - w are above -37 for every w < 1.
 LOG_BOUND = 6
+# Terms up to which sums over findings do not depend on how many findings there are.
+TERMS = 1024
 _TINY = 2.0**-800  # below it a bound is taken as this one
 
 
@@ -307,8 +309,11 @@ def exact_sum(mask: Floats, values: Floats, bound: float, terms: int | None = No
 
 
 def two_parts(values: Floats, bound: float, terms: int) -> tuple[Floats, Floats]:
-    """Fixed-point parts of values below a bound, such that sums of ``terms`` of each are exact."""
-    places = int(np.ceil(np.log2(max(terms, 2)))) + 1
+    """Fixed-point parts of values below a bound, such that sums of ``terms`` of each are exact.
+
+    Up to 1,024 terms they are the same parts, so findings that nobody observes may be left out without changing a bit.
+    """
+    places = int(np.ceil(np.log2(max(terms, TERMS)))) + 1
     unit = 2.0 ** (int(np.ceil(np.log2(max(bound, _TINY)))) + places - 53)
     high = np.rint(values / unit) * unit
     fine = unit * 2.0 ** (places - 53)

@@ -82,10 +82,9 @@ def relevant(model: Model, evidence: Evidence) -> list[str]:
     """
     kb, network = model.knowledge, model.network
     parts = network.parts(evidence)
-    observed = {network.findings[f] for f in np.flatnonzero(~np.isnan(parts.finding).all(axis=0))}
-    observed |= {level for levels in kb.graded.values() if observed & set(levels) for level in levels}
-    rows = [network.findings.index(f) for f in observed]
-    syndromes = {network.syndromes[j] for j in np.flatnonzero((network.finding_syndrome[rows] > 0.0).any(axis=0))}
+    observed = {network.findings[f] for f in parts.columns}
+    linked = (network.finding_syndrome[parts.columns] > 0.0).any(axis=0)
+    syndromes = {network.syndromes[j] for j in np.flatnonzero(linked)}
     bands = {network.age_bands[a] for a in np.unique(parts.age)}
     return [p for p in kb.parameters if _matters(p, model, observed | syndromes, bands)]
 

@@ -85,15 +85,14 @@ class Functions:
         self.model, self.case = model, case
         self.targets = list(range(len(network.causes))) if targets is None else list(targets)
         self._parts = parts = network.parts(case.evidence)
-        self._seen = network.observed(parts)
-        core, finding = network.core(parts, self._seen), parts.finding[:, self._seen]
+        core, finding = network.core(parts), parts.finding
         context = case.evidence.context[parts.case]
         self._weight = mix(posterior(core, finding, context), parts.case, parts.log_weight)[1]
         self._possible = np.flatnonzero(self._weight > 0.0)
         self._linear = linear(core, finding, context, targets=self.targets)
         self._now, self._link = self._mean(self._linear.now), self._mean(self._linear.link)
         self._row = np.full(len(network.findings), -1, dtype=np.intp)
-        self._row[self._seen] = np.arange(len(self._seen))
+        self._row[parts.columns] = np.arange(len(parts.columns))
 
     def _mean(self, values: Floats) -> Floats:
         """Average (...) over the parts of the case, each with its posterior weight."""

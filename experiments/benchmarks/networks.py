@@ -9,7 +9,7 @@ import numpy as np
 
 import ddx
 from ddx.inference import Network
-from ddx.network import Evidence, Parts
+from ddx.inference.rows import expit
 
 DIGITS = 80  # of the referee; P(evidence) of 1e-25 takes 25 of them
 
@@ -54,24 +54,18 @@ def drawn_cases(rng: np.random.Generator, net: Network, n: int, present: int, ab
 def limb_network(*, context: bool, kb: str = "limb") -> Network:
     """The core network of limb for a woman of 45 to 64; ``context``: with its risk factors, otherwise none of them present."""
     net = ddx.load(kb).network
-    nothing = Evidence(
-        np.full((1, len(net.findings)), np.nan),
-        {name: np.ones((1, len(levels) + 1)) for name, levels in net.graded.items()},
-        np.full((1, len(net.risk_factors)), np.nan),
-        np.array([net.age_bands.index("age_45_64")]),
-        np.array([net.sexes.index(next(s for s in net.sexes if "female" in s))]),
-    )
-    parts = net.parts(nothing)
-    core = net.core(Parts(parts.case[:1], parts.age[:1], parts.sex[:1], parts.finding[:1], parts.log_weight[:1]))
+    age = net.age_bands.index("age_45_64")
+    sex = net.sexes.index(next(s for s in net.sexes if "female" in s))
+    prior, leak = expit(net.log_odds[age, sex]), net.leak[age]
     if not context:
-        return Network(core.prior[0], core.link, core.leak[0])
+        return Network(prior, net.link, leak)
     return Network(
-        core.prior[0],
-        core.link,
-        core.leak[0],
-        context_log_odds=core.context_log_odds,
-        context_prior=core.context_prior[0],
-        requires=core.requires,
+        prior,
+        net.link,
+        leak,
+        context_log_odds=net.context_log_odds,
+        context_prior=net.context_prior[age, sex],
+        requires=net.requires,
     )
 
 
