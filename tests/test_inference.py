@@ -74,8 +74,8 @@ def test_agrees_with_enumeration(name):
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"structural"}))
 def test_agrees_with_enumeration_when_every_case_has_a_plan_of_its_own(name, monkeypatch):
-    monkeypatch.setattr(dispatch, "DENSE", -1)
-    monkeypatch.setattr(dispatch, "_FEW", 1 << 62)
+    for limit in ("DENSE", "DENSE_SEEN"):
+        monkeypatch.setattr(dispatch, limit, -1)
     example = EXAMPLES[name]
     evidence, context = cases_of(example, seed=2)
     result = posterior(example.network(), evidence, context)
@@ -403,10 +403,9 @@ def _three_times(name, kernel):
         pytest.param({}, id="nothing"),
         *(pytest.param({"_CHUNK": n}, id=f"chunks of {n}") for n in (1, 7)),
         *(pytest.param({"_CHUNK_DOUBLES": n}, id=f"{n} doubles at once") for n in (1, 300, 1 << 40)),
-        *(pytest.param({"_FEW": n}, id=f"{n} equal plans are few") for n in (1, 1 << 40)),
         pytest.param({"_SIDE_BY_SIDE": 100.0}, id="large cases one after the other"),
         *(pytest.param({"_threads": n}, id=f"{n} threads") for n in (1, 3)),
-        pytest.param({"_threads": 2, "_CHUNK": 11, "_CHUNK_DOUBLES": 300, "_FEW": 3, "_SIDE_BY_SIDE": 3000.0}, id="all"),
+        pytest.param({"_threads": 2, "_CHUNK": 11, "_CHUNK_DOUBLES": 300, "_SIDE_BY_SIDE": 3000.0}, id="all"),
     ],
 )
 @pytest.mark.parametrize("name", ["dense", "requires", "syndromes_and_context", "own_arrays"])

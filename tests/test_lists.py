@@ -30,27 +30,41 @@ def test_lists_and_masks_give_the_same_bits(name, batched):
     problem, at = checked(network, evidence, context), np.arange(len(evidence))
     given = (network, at, problem.findings, problem.observed, problem.context_prior)
     by_lists, by_masks = lists.ListedRows(*given), Rows(*given)
-    names = "log_escape log_leak seen log_syndrome_escape positive n_positive log_constant unknown depends log_odds"
+    names = "log_escape log_leak seen log_syndrome_escape positive n_positive log_constant unknown depends log_odds listed"
     for each in names.split():
-        np.testing.assert_array_equal(getattr(by_lists, each), getattr(by_masks, each), err_msg=each)
+        mine, other = getattr(by_lists, each), getattr(by_masks, each)
+        for x, y in zip(mine, other, strict=True) if isinstance(mine, tuple) else [(mine, other)]:
+            np.testing.assert_array_equal(x, y, err_msg=each)
     np.testing.assert_array_equal(by_lists.log_all_from_leak(), by_masks.log_all_from_leak())
-    chosen = at[::-2]
-    for mine, other in zip(by_lists.lists(chosen), by_masks.lists(chosen), strict=True):
-        np.testing.assert_array_equal(mine, other)
+    np.testing.assert_array_equal(by_lists.log_no_cause(), by_masks.log_no_cause())
     for row in range(4):
         mine, other = (rows.tables(problem.observed[row] != problem.observed[row]) for rows in (by_lists, by_masks))
         for each in ("first", "absent", "present", "log_scale", "weight"):
             np.testing.assert_array_equal(getattr(mine, each), getattr(other, each), err_msg=each)
 
 
-def test_groups_hold_the_cases_with_equal_layouts_in_their_order():
+def test_groups_hold_the_cases_with_equal_plans_in_their_order():
     network = EXAMPLES["syndromes_and_links"].network()
     evidence, context = (np.repeat(a, 2, axis=0) for a in cases_of(EXAMPLES["syndromes_and_links"], seed=6))
-    problem, own = checked(network, evidence, context), np.arange(3, len(evidence))
-    given = (network, np.arange(len(evidence)), problem.findings, problem.observed, problem.context_prior)
-    found = [rows.grouped(own) for rows in (lists.ListedRows(*given), Rows(*given))]
-    mine, other = (sorted(map(tuple, np.split(order, bounds[1:-1]))) for order, bounds in found)
-    assert mine == other
+    problem, n = checked(network, evidence, context), len(evidence)
+    given = (network, np.arange(n), problem.findings, problem.observed, problem.context_prior)
+    by_masks = Rows(*given)
+    for dense in (np.zeros(n, bool), np.ones(n, bool), np.arange(n) % 3 > 0):
+        found = [rows.grouped(dense) for rows in (lists.ListedRows(*given), by_masks)]
+        mine, other = (
+            sorted((bool(d), *group.tolist()) for group, d in zip(np.split(order, bounds[1:-1]), of_dense, strict=True))
+            for order, bounds, of_dense in found
+        )
+        assert mine == other
+        assert sorted(i for group in mine for i in group[1:]) == list(range(n))
+        keys = set()
+        for d, *group in mine:
+            assert group == sorted(group)
+            findings = by_masks.n_positive if d else by_masks.positive
+            (key,) = {(d, findings[i].tobytes(), by_masks.seen[i].tobytes()) for i in group}
+            assert d == dense[group[0]]
+            assert key not in keys
+            keys.add(key)
 
 
 def test_distinct_rows_are_told_apart_bit_for_bit():

@@ -26,9 +26,11 @@ from networks import (
     some_rows,
 )
 
-from ddx.inference import EvidenceTooLarge, Network, choice, dispatch, explain_plan, layout, posterior, program
+from ddx.inference import EvidenceTooLarge, Network, choice, dispatch, explain_plan, layout, posterior, program, recursion
+from ddx.inference.exact import checked
 
 KERNELS = ("numpy", "compiled")
+NAME = "ddx.inference.compiled"
 few = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -252,7 +254,8 @@ def test_few_causes_of_many_findings_are_enumerated():
 def test_bits_of_findings_and_enumerated_causes_give_the_same_answers(name, monkeypatch):
     example = EXAMPLES[name]
     evidence, context = cases_of(example, 4, 12)
-    monkeypatch.setattr(dispatch, "DENSE", -1)
+    for limit in ("DENSE", "DENSE_SEEN"):
+        monkeypatch.setattr(dispatch, limit, -1)
     answers = [enumerate_posterior(example, row, x) for row, x in zip(evidence, context, strict=True)]
     for held in (False, True):
 
@@ -481,34 +484,28 @@ def test_the_plan_names_the_memory_that_the_budget_must_hold():
 
 @pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("store", [1, 1 << 10, 1 << 13])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_states_that_are_computed_twice_take_less_memory_and_give_the_same_bits(kernel, store, monkeypatch):
-    """Both kernels run a program with checkpoints, which here the interpreted planner makes for them."""
-    if kernel == "compiled":
-        pytest.importorskip("numba")
+def test_states_that_are_computed_twice_take_less_memory_and_give_the_same_bits(store, monkeypatch):
+    compiled = importlib.import_module(NAME) if pytest.importorskip("numba") else None
     example = random_example(5, 30, 14, 2, (-1, 0), density=0.6, n_syndromes=2)
     rng = np.random.default_rng(6)
     evidence = np.vstack([np.where(rng.random(14) < 0.7, 1.0, rng.choice([0.0, nan, 0.3], 14)) for _ in range(3)])
-    network, plan_of, sizes = example.network(), dispatch.plan_of, []
-    expected = posterior(network, evidence, kernel=kernel)
-
-    def interpreted(rows, i, first, _, effort):
-        lay, prog, doubles = plan_of(rows, i, first, None, effort)
-        if prog.size[2] > 1 << 10:  # the large cases, as against those of P(no cause)
-            sizes.append(prog.size.copy())
-            assert (len(prog.segment_first) > 2) == (store == program._STORE_ALL)
-        return lay, prog, doubles
-
-    for name, value in {"plan_of": interpreted, "_FEW": 1, "_CHUNK_DOUBLES": 1 << 40}.items():
-        monkeypatch.setattr(dispatch, name, value)
-    assert_bits(posterior(network, evidence, kernel=kernel), expected)
-    everything, sizes[:] = list(sizes), []
+    problem = checked(example.network(), evidence, None)
+    expected = posterior(example.network(), evidence, kernel="numpy")
+    rows = problem.rows(np.arange(3))
+    tables = rows.tables(rows.unknown[0])
+    everything = [dispatch.plan_of(rows, i, tables.first, None, dispatch.EFFORT) for i in range(3)]
     monkeypatch.setattr(program, "_STORE_ALL", store)
-    assert_bits(posterior(network, evidence, kernel=kernel), expected)
-    assert len(sizes) == len(everything) >= 3
-    everything, less = (np.array(sorted(all_sizes, key=lambda size: size[2])) for all_sizes in (everything, sizes))
-    np.testing.assert_array_equal(less[:, 2], everything[:, 2])
-    assert (less[:, :2].sum(axis=1) < 0.5 * everything[:, :2].sum(axis=1)).all()
+    assert_bits(posterior(example.network(), evidence, kernel="numpy"), expected)
+    for i, (lay, full, _) in enumerate(everything):
+        _, prog, _ = dispatch.plan_of(rows, i, tables.first, None, dispatch.EFFORT)
+        assert len(full.segment_first) == 2 < len(prog.segment_first)
+        assert prog.size[2] == full.size[2]
+        assert prog.size[:2].sum() < 0.5 * full.size[:2].sum()
+        block = rows.block(lay, np.array([i]), dispatch.take(tables, np.array([i])))
+        slopes = [recursion.solve(full, block, full=True), *(compiled.solve_block(p, block, True) for p in (full, prog))]
+        for other in slopes[1:]:
+            for name, mine in vars(slopes[0]).items():
+                np.testing.assert_array_equal(getattr(other, name), mine, err_msg=name)
 
 
 @few
@@ -523,8 +520,6 @@ def test_any_plan_with_checkpoints_is_sound(links, store):
 
 
 # --- who does the work -----------------------------------------------------------------------------------------------------
-
-NAME = "ddx.inference.compiled"
 
 
 @pytest.fixture
@@ -577,7 +572,7 @@ def test_machine_code_is_looked_for_where_numba_puts_it(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert not choice._on_disk()
     (tmp_path / "inference_1").mkdir()
-    (tmp_path / "inference_1" / "kernel_cases.run_each-117.py311.nbi").touch()
+    (tmp_path / "inference_1" / "kernel_cases.run_groups-117.py311.nbi").touch()
     assert choice._on_disk()
 
 
@@ -633,6 +628,5 @@ def test_how_many_cases_the_compiled_kernel_takes_side_by_side_does_not_change_a
     evidence, context = (np.repeat(a, 3, axis=0) for a in cases_of(example, 8, 10))
     expected = posterior(example.network(), evidence, context, kernel="numpy")
     monkeypatch.setattr(dispatch, "_distinct", lambda problem, *_: (np.arange(len(problem.findings)),) * 2)
-    monkeypatch.setattr(dispatch, "_FEW", 1)
-    monkeypatch.setattr(compiled, "lanes_of", lambda *_: lanes)
+    monkeypatch.setattr(compiled, "LANES", lanes)
     assert_bits(posterior(example.network(), evidence, context, kernel="compiled"), expected)

@@ -76,4 +76,4 @@ def _on_disk() -> bool:
     here = Path(__file__).parent
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     places = [Path(chosen)] if chosen else [here / "__pycache__", Path.home() / ".cache" / "numba"]
-    return any(True for place in places for _ in place.rglob("kernel_cases.run_each-*.nbi"))
+    return any(True for place in places for _ in place.rglob("kernel_cases.run_groups-*.nbi"))

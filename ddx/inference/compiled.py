@@ -8,18 +8,18 @@ import numpy as np
 from numba import config
 
 from ddx.inference import kernel, kernel_cases
-from ddx.inference.dispatch import Planned, Raw, log_of, take
+from ddx.inference.dispatch import Raw, log_of
 from ddx.inference.kernel_cases import Arrays, Cases, Results, plan_case
-from ddx.inference.layout import Booleans
 from ddx.inference.lists import ListedRows, distinct, shares
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program
 from ddx.inference.recursion import Block, Slopes
-from ddx.inference.rows import Rows, Tables
+from ddx.inference.rows import Groups, Rows, Tables
 
 THREADS = int(vars(config)["NUMBA_NUM_THREADS"])
+LANES = 64  # most cases that are solved side by side
 
-__all__ = ["THREADS", "distinct", "lanes_of", "plan_case", "rows_for", "run_each", "run_shared", "solve_block"]
+__all__ = ["THREADS", "distinct", "plan_case", "rows_for", "run_groups", "solve_block"]
 
 
 def rows_for(network: Network) -> type[Rows]:
@@ -27,25 +27,11 @@ def rows_for(network: Network) -> type[Rows]:
     return ListedRows if shares(network) else Rows
 
 
-def run_shared(rows: Rows, chosen: Ints, tables: Tables, planned: Planned) -> Raw:
-    """Cases that share a plan; ``tables`` are those of all rows."""
-    cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
-    kernel_cases.run_shared(_arrays(rows), cases, *planned, lanes_of(planned[1], len(chosen)), results)
-    return _raw(results)
-
-
-def lanes_of(program: Program, n: int) -> int:
-    """How many of n cases are solved side by side: few enough for the caches; a large state fills them alone."""
-    widest = int(program.size[2])
-    return 1 if n < 8 or widest > 512 else 64 if widest <= 64 else 32
-
-
-def run_each(rows: Rows, chosen: Ints, tables: Tables, effort: float, limit: float, same: Booleans | None = None) -> Raw:
-    """Cases with a plan of their own, which the compiled code makes; ``same`` (n,): the layout is that of the case before."""
-    cases, results = _cases(rows, chosen, tables), _results(rows, chosen, tables)
-    if same is None:
-        same = np.zeros(len(chosen), dtype=np.bool_)
-    kernel_cases.run_each(_arrays(rows), cases, same, effort, limit, results)
+def run_groups(rows: Rows, groups: Groups, tables: Tables, effort: float, limit: float) -> Raw:
+    """Cases in groups that share a plan, which the compiled code makes; nothing of cases that are in no group."""
+    order, bounds, dense = groups
+    cases, results = _cases(rows, order, tables), _results(rows, tables)
+    kernel_cases.run_groups(_arrays(rows), cases, bounds, dense, LANES, effort, limit, results)
     return _raw(results)
 
 
@@ -66,30 +52,30 @@ def _arrays(rows: Rows) -> Arrays:
     )
 
 
-def _cases(rows: Rows, chosen: Ints, tables: Tables) -> Cases:
-    first, finding = rows.lists(chosen)
-    row = np.repeat(chosen, np.diff(first))
-    part = take(tables, chosen)
-    absent, present = part.absent, np.ascontiguousarray(part.present)
+def _cases(rows: Rows, order: Ints, tables: Tables) -> Cases:
+    first, finding = rows.listed
+    row = np.repeat(np.arange(len(rows.at)), np.diff(first))
+    absent, present = tables.absent, np.ascontiguousarray(tables.present)
     # Nothing that is read-only, as broadcast arrays are: numba would compile everything anew for it.
     absent = np.ascontiguousarray(absent) if absent.shape == present.shape else np.broadcast_to(absent, present.shape).copy()
     return Cases(
-        np.ascontiguousarray(rows.at[chosen]),
+        order,
+        np.ascontiguousarray(rows.at),
         first,
         np.ascontiguousarray(finding),
         rows.findings[row, finding],
-        np.ascontiguousarray(rows.seen[chosen]),
-        np.ascontiguousarray(rows.unknown[chosen[0]]),
-        np.ascontiguousarray(rows.context_prior[chosen]),
-        np.exp(rows.log_syndrome_escape[chosen]),
+        np.ascontiguousarray(rows.seen),
+        rows.unknown[0].copy(),
+        np.ascontiguousarray(rows.context_prior),
+        np.exp(rows.log_syndrome_escape),
         tables.first,
         absent,
         present,
     )
 
 
-def _results(rows: Rows, chosen: Ints, tables: Tables) -> Results:
-    n = len(chosen)
+def _results(rows: Rows, tables: Tables) -> Results:
+    n = len(rows.at)
 
     def nothing(width: int) -> Floats:
         return np.full((n, width), np.nan)

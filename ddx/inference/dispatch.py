@@ -12,15 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddx.inference.choice import DOUBLE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
-from ddx.inference.layout import CONTEXT, SYNDROME, Layout, assemble
+from ddx.inference.layout import CONTEXT, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.program import Program, plan_case, scan
+from ddx.inference.program import Program, plan_case, plan_dense
 from ddx.inference.recursion import solve
 from ddx.inference.rows import Question, Rows, Tables, groups_of
 
@@ -30,8 +31,10 @@ Alike = tuple[Ints, Ints]
 Planned = tuple[Layout, Program, float]
 
 # Positive findings up to which cases without syndromes and unknown context share a program in which every cause touches every
-# finding: side by side in the registers, that is faster than to skip what is not linked.
+# finding: side by side in the registers, that is faster than to plan for each and to skip what is not linked. The same for
+# positive findings and seen syndromes.
 DENSE = 8
+DENSE_SEEN = 5
 # Moves of the search for an order, for every double of state.
 EFFORT = 1.0 / 512
 # Doubles of state up to which cases may be solved at the same time on several cores (256 MiB each).
@@ -39,8 +42,6 @@ _SIDE_BY_SIDE = 2.0**25
 # Cases of one task; doubles of state that NumPy holds at once (2 MiB, the second-level cache of current processors).
 _CHUNK = 4096
 _CHUNK_DOUBLES = 1 << 18
-# Cases with an equal plan from which they are solved side by side.
-_FEW = 64
 # Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
 DOUBT = -600.0
 _LOG_2 = float(np.log(2.0))
@@ -55,22 +56,24 @@ class Solved:
     context: Floats  # (n, C)
     syndrome: Floats  # (n, J), nan for a syndrome without observed finding
     log_leak: Floats  # (n,) log P(findings | no cause), nan if there are syndromes
+    log_no_cause: Floats  # (n,) log P(no cause | observed context), nan if a cause depends on unknown context
     doubles: Floats  # (n,) of state at once
     alike: Alike  # cases that were computed once
 
     @classmethod
     def empty(cls, n: int, network: Network, alike: Alike) -> Solved:
         """Room for n cases."""
-        shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,), (n,))
-        evidence, marginal, context, syndrome, leak, doubles = (np.full(shape, np.nan) for shape in shapes)
-        return cls(evidence, marginal, context, syndrome, leak, doubles, alike)
+        shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,), (n,), (n,))
+        evidence, marginal, context, syndrome, leak, no_cause, doubles = (np.full(shape, np.nan) for shape in shapes)
+        return cls(evidence, marginal, context, syndrome, leak, no_cause, doubles, alike)
 
     def spread(self) -> None:
         """Give every case what the first of its kind has."""
         first, inverse = self.alike
         if len(first) < len(inverse):
-            for array in (self.log_evidence, self.marginal, self.context, self.syndrome, self.log_leak, self.doubles):
-                array[:] = array[first[inverse]]
+            for name, array in vars(self).items():
+                if name != "alike":
+                    array[:] = array[first[inverse]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +94,7 @@ class Problem:
     def rows(self, at: Ints, compiled: Any = None) -> Rows:
         """Some of the cases; with the compiled kernel, where it can, by machine code."""
         kind = Rows if compiled is None else compiled.rows_for(self.network)
-        # Neighbours need no copies.
-        part = slice(int(at[0]), int(at[-1]) + 1) if len(at) and (np.diff(at) == 1).all() else at
+        part = span(at)
         rows: Rows = kind(self.network, at, self.findings[part], self.observed[part], self.context_prior[part])
         rows.ask(self.question)
         return rows
@@ -189,45 +191,41 @@ def _distinct(problem: Problem, compiled: Any = None) -> Alike:
 
 def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result: Solved) -> None:
     """Cases with the same unknown context."""
-    tables = rows.tables(rows.unknown[0])
     open_context = (rows.depends & rows.unknown[0]).any()
     if rows.question == "none" and not open_context:
-        result.log_evidence[rows.at], result.doubles[rows.at] = tables.log_scale, 0.0
+        result.log_evidence[rows.at], result.doubles[rows.at] = rows.log_no_cause(), 0.0
         return
+    tables = rows.tables(rows.unknown[0])
+    if not open_context:
+        result.log_no_cause[rows.at] = rows.log_no_cause()
     if not rows.network.n_syndromes:
         result.log_leak[rows.at] = rows.log_all_from_leak()
-    n_positive = rows.n_positive
-    dense = (n_positive <= DENSE) & ~rows.seen.any(axis=1) & (not open_context)
+    n_seen = rows.seen.sum(axis=1)
+    n_slots = rows.n_positive + n_seen
+    dense = (n_slots <= np.where(n_seen > 0, DENSE_SEEN, DENSE)) & (not open_context)
+    groups = order, bounds, of_dense = rows.grouped(dense)
     if compiled is None:
-        states = rows.network.n_causes * float((1 << n_positive[dense]).sum())
-        compiled = load_compiled(kernel, SMALL_DOUBLE * states)
-    for m in np.unique(n_positive[dense]).tolist():
-        chosen = np.flatnonzero(dense & (n_positive == m))
-        _solve_shared(rows, chosen, tables, _dense(m, rows.network.n_causes), compiled, limit, result)
-    own = np.flatnonzero(~dense)
-    if not len(own):
-        return
-    order, bounds = rows.grouped(own)
-    sizes = np.diff(bounds)
-    if compiled is None:
-        some = [plan_of(rows, int(i), tables.first, None, 0.0)[2] for i in order[bounds[:-1][:3]]]
-        compiled = load_compiled(kernel, len(sizes) * PLAN + len(own) * DOUBLE * float(np.mean(some)))
-    alone = np.repeat(sizes < _FEW, sizes) if compiled is not None else np.zeros(len(own), dtype=np.bool_)
-    for g in np.flatnonzero(sizes >= (_FEW if compiled is not None else 0)):
-        group = order[bounds[g] : bounds[g + 1]]
-        planned = plan_of(rows, int(group[0]), tables.first, compiled, EFFORT)
-        if compiled is not None and planned[2] > _CHUNK_DOUBLES:
-            alone[bounds[g] : bounds[g + 1]] = True
-        else:
-            _solve_shared(rows, group, tables, planned, compiled, limit, result)
-    if alone.any():
-        chosen = order[alone]
-        same = np.ones(len(order), dtype=np.bool_)
-        same[bounds[:-1]] = False
-        raw = compiled.run_each(rows, chosen, tables, EFFORT, limit, same[alone])
-        result.doubles[rows.at[chosen]] = raw.doubles
+        states = rows.network.n_causes * float((1 << n_slots[dense]).sum())
+        expected = SMALL_DOUBLE * states + np.count_nonzero(~of_dense) * PLAN
+        if not dense.all():
+            some = [plan_of(rows, i, tables.first, None, 0.0)[2] for i in order[bounds[:-1]][~of_dense][:3].tolist()]
+            expected += np.count_nonzero(~dense) * DOUBLE * float(np.mean(some))
+        compiled = load_compiled(kernel, expected)
+    if compiled is not None:
+        raw = compiled.run_groups(rows, groups, tables, EFFORT, limit)
+        result.doubles[rows.at] = raw.doubles
         fits = np.flatnonzero(raw.doubles <= limit)
-        _put(rows, chosen[fits], tables, raw.of(fits), result, compiled, None)
+        _put(rows, fits, tables, raw.of(fits), result, dense)
+        return
+    for start, stop in pairwise(bounds.tolist()):
+        chosen = order[start:stop]
+        planned = _plan(rows, int(chosen[0]), tables.first, dense)
+        result.doubles[rows.at[chosen]] = planned[2]
+        size = max(1, int(_CHUNK_DOUBLES // planned[2]))
+        for part in np.split(chosen, range(size, len(chosen), size)) if planned[2] <= limit else ():
+            with meter.running():
+                raw = run_numpy(rows, part, take(tables, part), planned)
+            _put(rows, part, tables, raw, result, dense)
 
 
 def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
@@ -237,47 +235,32 @@ def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Pl
     return layout, program, float(doubles)
 
 
+def _plan(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
+    """The plan that a case shares with its group."""
+    if not dense[i]:
+        return plan_of(rows, i, first, None, EFFORT)
+    _, syndrome_on, _, seen, depends, _, requires = rows.on(i)
+    key = (array.tobytes() for array in (syndrome_on, seen, depends, requires))
+    return _plan_dense(int(rows.n_positive[i]), *key, depends.shape)
+
+
 @lru_cache(maxsize=256)
-def _dense(m: int, n_causes: int) -> Planned:
-    """The plan for m positive findings to which every cause may link."""
-    nothing = np.zeros(0, dtype=np.bool_)
-    none = np.zeros((n_causes, 0), dtype=np.bool_)
-    layout = assemble(
-        np.ones((m, n_causes), dtype=np.bool_), none.T, np.zeros((m, 0), dtype=np.bool_), nothing, none, nothing,
-        np.zeros(0, dtype=np.intp), False,
-    )  # fmt: skip
-    program = scan(layout, np.arange(len(layout.cause)), np.arange(n_causes + 1))
-    return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])
-
-
-def _solve_shared(
-    rows: Rows,
-    chosen: Ints,
-    tables: Tables,
-    planned: Planned,
-    compiled: Any,
-    limit: float,
-    result: Solved,
-) -> None:
-    """Cases that share a layout and a program."""
-    _layout, _program, doubles = planned
-    if doubles > limit:
-        result.doubles[rows.at[chosen]] = doubles
-        return
-    if compiled is not None:
-        _put(rows, chosen, tables, compiled.run_shared(rows, chosen, tables, planned), result, compiled, planned)
-        return
-    size = max(1, int(_CHUNK_DOUBLES // doubles))
-    for part in np.split(chosen, range(size, len(chosen), size)):
-        with meter.running():
-            raw = run_numpy(rows, part, take(tables, part), planned)
-        _put(rows, part, tables, raw, result, None, planned)
+def _plan_dense(m: int, syndrome_on: bytes, seen: bytes, depends: bytes, requires: bytes, shape: tuple[int, int]) -> Planned:
+    seen_ = np.frombuffer(seen, dtype=np.bool_)
+    syndromes = np.frombuffer(syndrome_on, dtype=np.bool_).reshape(len(seen_), shape[0])
+    depends_, requires_ = np.frombuffer(depends, dtype=np.bool_).reshape(shape), np.frombuffer(requires, dtype=np.intp)
+    return plan_dense(m, syndromes, seen_, depends_, requires_, np.arange(shape[0] + 1), EFFORT)
 
 
 def take(tables: Tables, chosen: Ints) -> Tables:
     """The tables of some cases."""
-    arrays = (tables.absent, tables.present, tables.log_scale, tables.weight)
-    return Tables(tables.first, *(array[chosen] for array in arrays))
+    arrays, part = (tables.absent, tables.present, tables.log_scale, tables.weight), span(chosen)
+    return Tables(tables.first, *(array[part] for array in arrays))
+
+
+def span(chosen: Ints) -> slice | Ints:
+    """Neighbours as a slice, which needs no copies."""
+    return slice(int(chosen[0]), int(chosen[-1]) + 1) if len(chosen) and (np.diff(chosen) == 1).all() else chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,8 +275,8 @@ class Raw:
 
     def of(self, chosen: Ints) -> Raw:
         """Some of the cases."""
-        arrays = (self.log_mantissa, self.slope, self.context, self.syndrome, self.doubles)
-        return Raw(*(array[chosen] for array in arrays))
+        arrays, part = (self.log_mantissa, self.slope, self.context, self.syndrome, self.doubles), span(chosen)
+        return Raw(*(array[part] for array in arrays))
 
 
 def run_numpy(rows: Rows, chosen: Ints, tables: Tables, planned: Planned, dtype: type = np.float64) -> Raw:
@@ -317,10 +300,9 @@ def log_of(mantissa: Floats, exponent: Ints) -> Floats:
         return np.asarray(np.log(mantissa) + exponent * _LOG_2, dtype=np.float64)
 
 
-def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, compiled: Any, planned: Planned | None) -> None:
-    """Combine what a kernel returned with what was folded in before. ``planned`` : None where every case has its own plan."""
-    at = rows.at[chosen]
-    part = take(tables, chosen)
+def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, dense: Booleans) -> None:
+    """Combine what a kernel returned with what was folded in before."""
+    at, part = span(rows.at[chosen]), take(tables, chosen)
     result.doubles[at] = raw.doubles
     with np.errstate(invalid="ignore", over="ignore"):
         joint = part.weight * raw.slope
@@ -333,7 +315,7 @@ def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, com
     result.log_evidence[at] = raw.log_mantissa + part.log_scale + rows.log_constant[chosen]
     for i in np.flatnonzero(raw.log_mantissa < DOUBT):
         row = int(chosen[i])
-        _solve_widely(rows, row, result, planned or plan_of(rows, row, tables.first, compiled, EFFORT))
+        _solve_widely(rows, row, result, _plan(rows, row, tables.first, dense))
 
 
 def _solve_widely(rows: Rows, i: int, result: Solved, planned: Planned) -> None:

@@ -47,10 +47,12 @@ def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float
     """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause)."""
     # Cases that are equal in everything are equal in part.
     problem = replace(problem, alike=solved.alike)
-    no_cause = log_no_cause(problem, kernel, memory_gib)
+    no_cause = solved.log_no_cause
+    if np.isnan(no_cause).any():
+        no_cause = log_no_cause(problem, kernel, memory_gib).log_evidence
     if not problem.network.n_syndromes:
-        return no_cause.log_evidence + solved.log_leak
-    return no_cause.log_evidence + log_findings_without_cause(problem, kernel, memory_gib)
+        return no_cause + solved.log_leak
+    return no_cause + log_findings_without_cause(problem, kernel, memory_gib)
 
 
 def log_findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) -> Floats:

@@ -1,4 +1,4 @@
-"""Cases of a network through the compiled kernel: one layout and program for many of them, or one for each."""
+"""Cases of a network through the compiled kernel, in groups that share a layout and a program."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ assemble = compile_function(_layout.assemble)
 search = compile_function(_layout.search)
 scan = compile_function(_program.scan)
 plan_case = compile_function(_program.plan_case, assemble=assemble, search=search, scan=scan)
+plan_dense = compile_function(_program.plan_dense, assemble=assemble, search=search, scan=scan)
 
 # Doubles of state up to which one workspace serves all cases.
 KEPT = 2048
@@ -39,6 +40,7 @@ class Arrays(NamedTuple):
 class Cases(NamedTuple):
     """What the kernel reads of n cases."""
 
+    order: Ints  # the cases of the groups
     at: Ints  # (n,) their indices in arrays with a case axis
     first: Ints  # (n + 1,) bounds of the positive findings of a case
     finding: Ints
@@ -180,31 +182,6 @@ def empty_slopes(block: Block, full: bool) -> Slopes:
 
 
 @compile_function
-def run_shared(
-    arrays: Arrays, cases: Cases, layout: Layout, program: Program, doubles: float, lanes: int, results: Results
-) -> None:
-    """Cases that share a layout and a program, ``lanes`` at a time."""
-    n = len(cases.at)
-    block = _empty_block(layout, cases.absent.shape[1], lanes)
-    slopes, space = empty_slopes(block, False), room(program, lanes, False)
-    mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
-    for start in range(0, n, lanes):
-        for lane in range(lanes):
-            row = min(start + lane, n - 1)
-            _gather(arrays, cases, row, layout, lane, lanes, block)
-            for e in range(cases.absent.shape[1]):
-                block.absent[e * lanes + lane] = cases.absent[row, e]
-                block.present[e * lanes + lane] = cases.present[row, e]
-        solve(program, lanes, block, space, False, mantissa, exponent, slopes)
-        for lane in range(min(lanes, n - start)):
-            results.mantissa[start + lane], results.exponent[start + lane] = mantissa[lane], exponent[lane]
-            results.doubles[start + lane] = doubles
-            for e in range(results.present.shape[1]):
-                results.present[start + lane, e] = slopes.present[e * lanes + lane]
-            _put(results, start + lane, layout, lane, lanes, slopes)
-
-
-@compile_function
 def _linked(arrays: Arrays, cases: Cases, row: int) -> tuple[Booleans, Booleans, Booleans]:
     """Which links of a case are there: findings by causes, syndromes by causes, findings by syndromes."""
     at = cases.at[row]
@@ -252,45 +229,98 @@ def _doubles(layout: Layout) -> int:
 
 
 @compile_function
-def run_each(arrays: Arrays, cases: Cases, same: Booleans, effort: float, limit: float, results: Results) -> None:
-    """Cases one after the other, each with a program of its own; those that need more than ``limit`` doubles are left.
+def _lanes(widest: int, n: int, most: int) -> int:
+    """How many of n cases are solved side by side: few enough for the caches; a large state fills them alone."""
+    if n < 4 or widest > 512:
+        return 1
+    fit = most if widest <= 64 else most // 2
+    lanes = 4  # full registers
+    while lanes < n and lanes < fit:
+        lanes *= 2
+    return max(1, min(lanes, fit))
 
-    ``same`` (n,) : the layout is that of the case before.
+
+@compile_function
+def _side_by_side(
+    arrays: Arrays, cases: Cases, first: int, last: int, layout: Layout, program: Program, lanes: int, results: Results
+) -> None:
+    """Some cases that share a layout and a program, ``lanes`` at a time."""
+    entries = cases.absent.shape[1]
+    block = _empty_block(layout, entries, lanes)
+    slopes, space = empty_slopes(block, False), room(program, lanes, False)
+    mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
+    for start in range(first, last, lanes):
+        for lane in range(lanes):
+            row = cases.order[min(start + lane, last - 1)]
+            _gather(arrays, cases, row, layout, lane, lanes, block)
+            for e in range(entries):
+                block.absent[e * lanes + lane] = cases.absent[row, e]
+                block.present[e * lanes + lane] = cases.present[row, e]
+        solve(program, lanes, block, space, False, mantissa, exponent, slopes)
+        for lane in range(min(lanes, last - start)):
+            row = cases.order[start + lane]
+            results.mantissa[row], results.exponent[row] = mantissa[lane], exponent[lane]
+            for e in range(entries):
+                results.present[row, e] = slopes.present[e * lanes + lane]
+            _put(results, row, layout, lane, lanes, slopes)
+
+
+@compile_function
+def run_groups(
+    arrays: Arrays, cases: Cases, bounds: Ints, dense: Booleans, most: int, effort: float, limit: float, results: Results
+) -> None:
+    """Cases in groups that share a layout and a program; those that need more than ``limit`` doubles are left.
+
+    ``bounds`` (G + 1,) of the groups in ``cases.order``; ``dense`` (G,): which have the plan of ``plan_dense``; ``most``: lanes
+    at a time.
     """
     mantissa, exponent = np.empty(1), np.empty(1, np.intp)
-    lane, lanes = len(mantissa) - 1, len(mantissa)  # no literals: numba would compile everything anew for them
+    lane, one = len(mantissa) - 1, len(mantissa)  # no literals: numba would compile everything anew for them
     numbers = np.empty(256)
     space = Workspace(
         np.empty(KEPT), np.empty(KEPT), np.empty(KEPT), np.empty(KEPT), np.empty(KEPT), numbers, numbers, np.empty(KEPT)
     )
-    for row in range(len(cases.at)):
-        if row == 0 or not same[row]:
-            link_on, syndrome_on, finding_syndrome_on = _linked(arrays, cases, row)
+    for g in range(len(dense)):
+        first, last = bounds[g], bounds[g + 1]
+        row = cases.order[first]
+        link_on, syndrome_on, finding_syndrome_on = _linked(arrays, cases, row)
+        if dense[g]:
+            layout, program, doubles = plan_dense(
+                link_on.shape[0], syndrome_on, cases.seen[row], arrays.depends, arrays.requires, cases.table_first, effort
+            )
+        else:
             layout, program, doubles = plan_case(
                 link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
                 arrays.requires, cases.table_first, effort,
             )  # fmt: skip
-        results.doubles[row] = doubles
+        for i in range(first, last):
+            results.doubles[cases.order[i]] = doubles
         if doubles > limit:
+            continue
+        lanes = _lanes(program.size[2], last - first, most)
+        if lanes > one:
+            _side_by_side(arrays, cases, first, last, layout, program, lanes, results)
             continue
         needed = _doubles(layout)
         if needed > len(numbers):
             numbers = np.empty(needed)
-        block = _small_block(layout, cases.absent[row], cases.present[row], numbers[:needed])
-        links, slots = len(block.link), len(block.entry)
-        slopes = Slopes(
-            results.present[row], numbers[2 * links + 3 * slots : 2 * links + 4 * slots],
-            numbers[:0], numbers[:0], numbers[:0], numbers[:0],
-        )  # fmt: skip
-        slopes.present[:] = 1.0
-        slopes.marginal[:] = 0.0
-        _gather(arrays, cases, row, layout, lane, lanes, block)
-        if doubles <= KEPT and len(program.segment_first) == 2 and len(layout.context_slot) == 0:
-            results.mantissa[row], results.exponent[row] = solve_small(program, block, space, slopes)
-        else:
-            solve(
-                program, lanes, block, space if doubles <= KEPT else room(program, lanes, False), False,
-                mantissa, exponent, slopes,
+        for i in range(first, last):
+            row = cases.order[i]
+            block = _small_block(layout, cases.absent[row], cases.present[row], numbers[:needed])
+            links, slots = len(block.link), len(block.entry)
+            slopes = Slopes(
+                results.present[row], numbers[2 * links + 3 * slots : 2 * links + 4 * slots],
+                numbers[:0], numbers[:0], numbers[:0], numbers[:0],
             )  # fmt: skip
-            results.mantissa[row], results.exponent[row] = mantissa[0], exponent[0]
-        _put(results, row, layout, lane, lanes, slopes)
+            slopes.present[:] = 1.0
+            slopes.marginal[:] = 0.0
+            _gather(arrays, cases, row, layout, lane, one, block)
+            if doubles <= KEPT and len(program.segment_first) == 2 and len(layout.context_slot) == 0:
+                results.mantissa[row], results.exponent[row] = solve_small(program, block, space, slopes)
+            else:
+                solve(
+                    program, one, block, space if doubles <= KEPT else room(program, one, False), False,
+                    mantissa, exponent, slopes,
+                )  # fmt: skip
+                results.mantissa[row], results.exponent[row] = mantissa[0], exponent[0]
+            _put(results, row, layout, lane, one, slopes)

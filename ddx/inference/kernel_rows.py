@@ -152,15 +152,21 @@ def alike(bits: Bits, first: Ints, inverse: Ints) -> bool:
 
 
 @compile_function
-def signatures(first: Ints, column: Ints, seen: Booleans) -> tuple[Ints, Ints]:
-    """Cases in groups of equal lists and equal ``seen`` (n, J): their order, and bounds of the groups in it."""
+def signatures(first: Ints, column: Ints, seen: Booleans, dense: Booleans) -> tuple[Ints, Ints]:
+    """Cases in groups of equal lists and equal ``seen`` (n, J): their order, and bounds of the groups in it.
+
+    Lists of ``dense`` (n,) cases are equal if they are equally long.
+    """
     n = len(first) - 1
     hashed = np.zeros(n, np.uint64)
     for i in range(n):
         a = _MANY
-        for p in range(first[i], first[i + 1]):
-            a = (a ^ np.uint64(column[p] + 1)) * _MANY
-            a ^= a >> _HALF
+        if dense[i]:
+            a = (a ^ np.uint64(first[i + 1] - first[i])) * _MANY
+        else:
+            for p in range(first[i], first[i + 1]):
+                a = (a ^ np.uint64(column[p] + 1)) * _MANY
+                a ^= a >> _HALF
         for j in range(seen.shape[1]):
             a = (a + a) ^ (a >> np.uint64(63)) ^ np.uint64(seen[i, j])
         hashed[i] = a * _MANY
@@ -174,9 +180,9 @@ def signatures(first: Ints, column: Ints, seen: Booleans) -> tuple[Ints, Ints]:
         at = (hashed[i] ^ (hashed[i] >> _HALF)) & mask
         while slots[at] >= 0:
             j = leader[slots[at]]
-            same = hashed[i] == hashed[j] and first[i + 1] - first[i] == first[j + 1] - first[j]
+            same = hashed[i] == hashed[j] and dense[i] == dense[j] and first[i + 1] - first[i] == first[j + 1] - first[j]
             if same:
-                for p in range(first[i + 1] - first[i]):
+                for p in range(0 if dense[i] else first[i + 1] - first[i]):
                     same = same and column[first[i] + p] == column[first[j] + p]
                 for x in range(seen.shape[1]):
                     same = same and seen[i, x] == seen[j, x]
@@ -212,16 +218,3 @@ def join(absent: Floats, present: Floats, which: Ints, escape: Floats) -> tuple[
             scaled[i, k] = a[k] / u
             joint[i, k] = y / u
     return scaled, joint, unit
-
-
-@compile_function
-def chosen(first: Ints, column: Ints, rows: Ints) -> tuple[Ints, Ints]:
-    """The lists of some rows."""
-    new_first = np.zeros(len(rows) + 1, np.intp)
-    for i in range(len(rows)):
-        new_first[i + 1] = new_first[i] + first[rows[i] + 1] - first[rows[i]]
-    new = np.empty(new_first[-1], np.intp)
-    for i in range(len(rows)):
-        for p in range(new_first[i + 1] - new_first[i]):
-            new[new_first[i] + p] = column[first[rows[i]] + p]
-    return new_first, new

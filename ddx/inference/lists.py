@@ -10,7 +10,7 @@ import numpy as np
 from ddx.inference import kernel_rows
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.rows import LOG_BOUND, Rows, Tables, expit, two_parts
+from ddx.inference.rows import LOG_BOUND, Groups, Rows, Tables, expit, two_parts
 
 Lists = tuple[Ints, Ints]  # bounds (n + 1,) and findings
 
@@ -44,7 +44,7 @@ class ListedRows(Rows):
             self.log_syndrome_escape = self._log_escape(network.finding_syndrome)
             for lists in (self._absent, self._present):
                 kernel_rows.mark(*lists, on, self.seen)
-        self.listed: Lists = self._present
+        self.listed = self._present
         self.log_constant = self.log_leak
         if not linked.all():
             self.listed = kernel_rows.part(*self._present, linked)
@@ -63,18 +63,14 @@ class ListedRows(Rows):
         """(n,) positive findings with a parent."""
         return np.diff(self.listed[0])
 
-    def lists(self, chosen: Ints) -> Lists:
-        """Positive findings of some cases, one case after the other: bounds (n + 1,), findings."""
-        return kernel_rows.chosen(*self.listed, chosen)
-
     def log_all_from_leak(self) -> Floats:
         """Log likelihood (n,) of the findings without causes and syndromes."""
         return self.log_leak + self.log_from_leak(*_flat(self._present))
 
-    def grouped(self, own: Ints) -> tuple[Ints, Ints]:
-        """Cases with the same layout together: ``own`` in another order, and the bounds of the groups."""
-        order, bounds = kernel_rows.signatures(*self.lists(own), self.seen[own])
-        return own[order], bounds
+    def grouped(self, dense: Booleans) -> Groups:
+        """``Rows.grouped``."""
+        order, bounds = kernel_rows.signatures(*self.listed, self.seen, dense)
+        return order, bounds, dense[order[bounds[:-1]]]
 
     def _log_escape(self, link: Floats) -> Floats:
         """``rows.log_escape`` of shared links (F, X)."""
@@ -108,16 +104,27 @@ class ListedRows(Rows):
             return log_odds[which] + kernel_rows.sum_listed(*kernel_rows.listed(self.observed)[2:], place, high, low)
         return log_odds[which] if self.network.prior.ndim == 2 else log_odds
 
+    @cached_property
+    def _priors_of(self) -> tuple[Floats, Floats, Ints]:
+        """P(cause absent), P(cause present) (U, K) of every kind of case, and which kind each is (n,); no context is open."""
+        first, which = distinct([self.log_odds])
+        if len(self.log_odds) < len(self.at):
+            which = np.zeros(len(self.at), dtype=np.intp)
+        return expit(-self.log_odds[first]), expit(self.log_odds[first]), which
+
+    def log_no_cause(self) -> Floats:
+        """``Rows.log_no_cause``."""
+        absent, _, which = self._priors_of
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(absent).sum(axis=1)[which])
+
     def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
         """For cases with the same unknown context (C,)."""
         if dtype is not np.float64 or self.question == "only" or (self.depends & unknown).any():
             return super().tables(unknown, dtype)
-        first, which = distinct([self.log_odds])
-        absent, present = expit(-self.log_odds[first]), expit(self.log_odds[first])
+        absent, present, which = self._priors_of
         if (absent == 0.0).any():
             return super().tables(unknown, dtype)
-        if len(self.log_odds) < len(self.at):
-            which = np.zeros(len(self.at), dtype=np.intp)
         scaled, joint, unit = kernel_rows.join(absent, present, which, np.exp(self.log_escape))
         return Tables(np.arange(self.network.n_causes + 1), scaled, joint, np.log(unit, out=unit).sum(axis=1), joint)
 

@@ -16,6 +16,8 @@ from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, La
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.recursion import Block
 
+# Cases that share a plan: their order, bounds of the groups in it (G + 1,), and which groups are dense (G,).
+Groups = tuple[Ints, Ints, Booleans]
 # What is asked: P(findings), P(no cause), or the latter with P(only this cause) / P(no cause) as marginals.
 Question = Literal["findings", "none", "only"]
 # Logarithms of 1 - w are above -37 for every w < 1.
@@ -72,27 +74,31 @@ class Rows:
         """(n,) positive findings with a parent."""
         return np.asarray(self.positive.sum(axis=1))
 
-    def lists(self, chosen: Ints) -> tuple[Ints, Ints]:
-        """Positive findings of some cases, one case after the other: bounds (n + 1,), findings."""
-        row, finding = np.nonzero(self.positive[chosen])
-        return np.searchsorted(row, np.arange(len(chosen) + 1)), finding
+    @cached_property
+    def listed(self) -> tuple[Ints, Ints]:
+        """Positive findings with a parent, one case after the other: bounds (n + 1,), findings."""
+        row, finding = np.nonzero(self.positive)
+        return np.searchsorted(row, np.arange(len(self.at) + 1)), finding
 
     def log_all_from_leak(self) -> Floats:
         """Log likelihood (n,) of the findings without causes and syndromes."""
         return self.log_leak + self.log_from_leak(*np.nonzero(self.findings > 0.0))
 
-    def grouped(self, own: Ints) -> tuple[Ints, Ints]:
-        """Cases with the same layout together: ``own`` in another order, and the bounds of the groups."""
-        parts = [self.positive[own], self.seen[own]]
+    def grouped(self, dense: Booleans) -> Groups:
+        """Cases with the same plan together: of dense ones (n,) those with equally many positive findings."""
+        own = self.positive & ~dense[:, None]
+        parts = [dense[:, None], self.seen, own]
         for array in (self.network.link, self.network.finding_syndrome):
             if array.ndim == 3:
-                there = self.positive[own].any(axis=0)
-                on = (array[self.at[own]][:, there] > 0.0) & self.positive[own][:, there, None]
+                there = own.any(axis=0)
+                on = (array[self.at][:, there] > 0.0) & own[:, there, None]
                 parts.append(on.reshape(len(own), -1))
         if self.network.syndrome_link.ndim == 3:
-            parts.append((self.network.syndrome_link[self.at[own]] > 0.0).reshape(len(own), -1))
-        groups = groups_of(np.packbits(np.concatenate(parts, axis=1), axis=1))
-        return own[np.concatenate(groups)], np.cumsum([0, *map(len, groups)])
+            parts.append((self.network.syndrome_link[self.at] > 0.0).reshape(len(own), -1))
+        packed = np.packbits(np.concatenate(parts, axis=1), axis=1)
+        number = np.where(dense, self.n_positive, 0).astype(np.uint8)
+        groups = groups_of(np.concatenate([number[:, None], packed], axis=1))
+        return np.concatenate(groups), np.cumsum([0, *map(len, groups)]), dense[[g[0] for g in groups]]
 
     def ask(self, question: Question) -> None:
         """Put the question whether there is any cause, in place of the findings."""
@@ -133,6 +139,12 @@ class Rows:
             said = np.where(self.unknown, 0.0, self.observed)
             log_odds = log_odds + exact_sum(said, effect.swapaxes(-1, -2), float(np.abs(self.network.context_log_odds).max()))
         return log_odds
+
+    def log_no_cause(self) -> Floats:
+        """Log P(no cause | observed context) (n,), where no cause depends on unknown context."""
+        with np.errstate(divide="ignore"):
+            total = np.log(expit(-self.log_odds)).sum(axis=1)
+        return np.broadcast_to(total, len(self.at))
 
     def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
         """For cases with the same unknown context (C,)."""

@@ -15,7 +15,7 @@ from ddx.inference.dispatch import DOUBT, EFFORT, Problem, Raw, plan_of, run_num
 from ddx.inference.envelope import Envelope
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.rows import Rows, Tables, unique_rows
+from ddx.inference.rows import Groups, Rows, Tables, unique_rows
 
 Fixed = NDArray[np.int8]
 
@@ -181,9 +181,10 @@ class SubRows(Rows):
         everything = np.arange(len(self.at))
         compiled = load_compiled("auto", PLAN * len(everything))
         if compiled is not None:
-            raw: Raw = compiled.run_each(self, everything, tables, EFFORT, min(limit, _SIDE_BY_SIDE))
+            raw: Raw = compiled.run_groups(self, _each(everything), tables, EFFORT, min(limit, _SIDE_BY_SIDE))
             for i in np.flatnonzero((raw.doubles > _SIDE_BY_SIDE) & (raw.doubles <= limit)):
-                _put(raw, np.array([i]), compiled.run_each(self, np.array([i]), tables, EFFORT, limit))
+                alone = np.array([i])
+                _put(raw, alone, compiled.run_groups(self, _each(alone), tables, EFFORT, limit).of(alone))
             return raw
         shapes = ((), tables.present.shape[1:], (self.network.n_context,), (self.network.n_syndromes,), ())
         raw = Raw(*(np.full((len(everything), *shape), np.nan) for shape in shapes))
@@ -205,6 +206,11 @@ def _joint(raw: Raw, tables: Tables) -> tuple[Floats, Floats]:
         marginal = np.add.reduceat(tables.weight * raw.slope, tables.first[:-1], axis=1)
     both = np.nan_to_num(np.concatenate([marginal, raw.syndrome], axis=1).astype(np.float64))
     return np.asarray(raw.log_mantissa + tables.log_scale, dtype=np.float64), np.clip(both, 0.0, 1.0)
+
+
+def _each(chosen: Ints) -> Groups:
+    """Every case has its own plan."""
+    return chosen, np.arange(len(chosen) + 1), np.zeros(len(chosen), dtype=np.bool_)
 
 
 def _put(raw: Raw, chosen: Ints, part: Raw) -> None:
