@@ -27,11 +27,13 @@ from ddx.values import Values
 class Evidence:
     """Evidence of N cases in the order of the network's ids.
 
-    ``finding`` (N, F): 1 present, 0 absent, nan not observed, between: uncertain; nan for the levels of graded findings.
-    ``level``: graded finding -> (N, L + 1) likelihood of none and of every level, lowest first; 1 everywhere: not observed.
+    ``columns`` (O,) ascending: findings that are stated of some case, without the levels of graded ones; ``finding`` (N, O): 1
+    present, 0 absent, nan not observed, between: uncertain. ``level``: graded finding that is stated of some case -> (N, L + 1)
+    likelihood of none and of every level, lowest first; 1 everywhere: not observed.
     ``context`` (N, C): 1, 0 or nan. ``age`` (N,) index of the age band and ``sex`` (N,) index of the sex, -1 unknown.
     """
 
+    columns: Ints
     finding: Floats
     level: Mapping[str, Floats]
     context: Floats
@@ -112,8 +114,7 @@ class LayeredNetwork:
     def parts(self, evidence: Evidence) -> Parts:
         """The strata that a case may belong to, times the pieces of its statements about graded findings."""
         case, age, sex, log_weight = self._strata(evidence)
-        columns = self._observed(evidence)
-        case, finding, log_likelihood, part = self._level_parts(evidence, columns, case)
+        case, columns, finding, log_likelihood, part = self._level_parts(evidence, case)
         return Parts(case, age[part], sex[part], columns, finding, log_weight[part] + log_likelihood)
 
     def core(self, parts: Parts) -> Network:
@@ -130,15 +131,6 @@ class LayeredNetwork:
             requires=self.requires,
         )
 
-    def _observed(self, evidence: Evidence) -> Ints:
-        if len(self.findings) > TERMS:  # the bits of sums over the findings would depend on how many there are
-            return np.arange(len(self.findings))
-        seen = np.asarray(~np.isnan(evidence.finding).all(axis=0))
-        for graded, levels in self.graded.items():
-            if (evidence.level[graded] != 1.0).any():
-                seen[[self.findings.index(level) for level in levels]] = True
-        return np.flatnonzero(seen)
-
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
         """Case, age band, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
         age = np.arange(len(self.age_bands))
@@ -152,19 +144,33 @@ class LayeredNetwork:
         observed, requires = evidence.context[case], self.requires
         return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
 
-    def _level_parts(self, evidence: Evidence, observed: Ints, case: Ints) -> tuple[Ints, Floats, Floats, Ints]:
+    def _columns(self, evidence: Evidence) -> Ints:
+        """Findings that a case observes, with all levels of a graded one."""
+        if len(self.findings) > TERMS:  # the bits of sums over the findings would depend on how many there are
+            return np.arange(len(self.findings))
+        levels = [self.findings.index(level) for graded in evidence.level for level in self.graded[graded]]
+        return np.union1d(evidence.columns, levels).astype(np.intp)
+
+    def _level_parts(self, evidence: Evidence, case: Ints) -> tuple[Ints, Ints, Floats, Floats, Ints]:
         """Split statements about graded findings into parts that are products over the finding columns.
 
         A likelihood over levels is a sum of disjoint pieces, "this level" or "not above this level"; each piece is a part.
         """
         whole = len(case) == len(evidence)  # every case is one part so far: nothing to copy
-        finding = evidence.finding[:, observed]
+        observed, finding = self._columns(evidence), evidence.finding
+        if len(observed) > len(evidence.columns):
+            finding = np.full((len(evidence), len(observed)), np.nan)
+            finding[:, np.searchsorted(observed, evidence.columns)] = evidence.finding
         if not whole:
             finding = finding[case]
+        elif evidence.level:
+            finding = finding.copy()
         part = np.arange(len(case))
         log_likelihood = np.zeros(len(case))
         column = {self.findings[f]: i for i, f in enumerate(observed.tolist())}
         for graded, levels in self.graded.items():
+            if graded not in evidence.level:
+                continue
             likelihood = evidence.level[graded]
             if not whole:
                 likelihood = likelihood[case]
@@ -184,7 +190,7 @@ class LayeredNetwork:
                     log_likelihood[row] += np.log(weight)
                     row += 1
                 row += not options
-        return case, finding, log_likelihood, part
+        return case, observed, finding, log_likelihood, part
 
 
 def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints) -> Floats:
@@ -292,5 +298,4 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
 
 def without_findings(evidence: Evidence) -> Evidence:
     """The same cases with age, sex and risk factors only."""
-    level = {graded: np.ones_like(likelihood) for graded, likelihood in evidence.level.items()}
-    return Evidence(np.full_like(evidence.finding, np.nan), level, evidence.context, evidence.age, evidence.sex)
+    return replace(evidence, columns=evidence.columns[:0], finding=evidence.finding[:, :0], level={})

@@ -419,7 +419,9 @@ def layered_evidence(net, cases):
                 context[row, net.risk_factors.index(name)] = value
             else:
                 finding[row, net.findings.index(name)] = value
-    return ddx.network.Evidence(finding, level, context, age, sex)
+    columns = np.flatnonzero(~np.isnan(finding).all(axis=0))
+    level = {graded: likelihood for graded, likelihood in level.items() if (likelihood != 1.0).any()}
+    return ddx.network.Evidence(columns, finding[:, columns], level, context, age, sex)
 
 
 SMALL_CAUSES = ("flu", "palsy", "gout")

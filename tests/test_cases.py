@@ -27,8 +27,8 @@ TOKENS = {
 
 def stated(dx: ddx.Diagnosis) -> dict[str, float]:
     """Findings that count as evidence, without the levels of graded ones."""
-    values = dx.evidence.finding[0]
-    return {f: float(v) for f, v in zip(dx.model.network.findings, values, strict=True) if not np.isnan(v)}
+    ids, values = dx.model.network.findings, dx.evidence.finding[0]
+    return {ids[f]: float(v) for f, v in zip(dx.evidence.columns, values, strict=True) if not np.isnan(v)}
 
 
 def same(first: ddx.Diagnosis, second: ddx.Diagnosis) -> bool:

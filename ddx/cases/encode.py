@@ -86,7 +86,9 @@ def select(evidence: Evidence, rows: NDArray[np.intp]) -> Evidence:
     if len(rows) == len(evidence) and (rows == np.arange(len(rows))).all():
         return evidence
     level = {graded: likelihood[rows] for graded, likelihood in evidence.level.items()}
-    return Evidence(evidence.finding[rows], level, evidence.context[rows], evidence.age[rows], evidence.sex[rows])
+    return Evidence(
+        evidence.columns, evidence.finding[rows], level, evidence.context[rows], evidence.age[rows], evidence.sex[rows]
+    )
 
 
 def from_mapping(

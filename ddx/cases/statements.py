@@ -19,24 +19,24 @@ from ddx.network import Evidence
 
 
 class Statements:
-    """Findings (N, F), context (N, C), age and sex of N cases, and what was wrong with them.
+    """Findings, context, age and sex of N cases, and what was wrong with them.
 
-    ``lines`` and ``case_ids`` (N,) only serve the rejects.
+    ``findings`` and ``context`` hold values (N,) of every id that was named. ``lines`` and ``case_ids`` (N,) only serve the
+    rejects.
     """
 
     def __init__(self, kb: KnowledgeBase, lines: Sequence[int], case_ids: Sequence[str]) -> None:
         self.kb, self.lines, self.case_ids = kb, lines, case_ids
         n = len(lines)
-        self.finding = np.full((n, len(kb.findings)), np.nan)
-        self.context = np.full((n, len(kb.risk_factors)), np.nan)
+        self.findings: dict[str, Floats] = {}
+        self.context: dict[str, Floats] = {}
         self.age = np.full(n, np.nan)
         self.sex = np.full(n, -1, dtype=np.intp)
         self.rejects: list[Reject] = []
         self.rejected = np.zeros(n, dtype=np.bool_)
         # Cells that were contradicted: nothing can be said about them any more.
         self._void: set[tuple[str, int]] = set()
-        self._finding_column = {f: i for i, f in enumerate(kb.findings)}
-        self._context_column = {c.id: i for i, c in enumerate(kb.risk_factors)}
+        self._risk_factors = {c.id for c in kb.risk_factors}
         self._sex_column = {s.id: i for i, s in enumerate(kb.sexes)}
 
     def reject(self, row: int, column: str, value: object, error: str, message: str) -> None:
@@ -46,15 +46,15 @@ class Statements:
 
     def put_finding(self, finding: str, rows: Ints, values: Floats, column: str) -> None:
         """Values 1, 0 or in between for some rows; a second, different statement takes both away."""
-        self._put(self.finding, self._finding_column[finding], rows, finding, values, column)
+        self._put(self.findings, finding, rows, values, column)
 
     def put_context(self, context: str, rows: Ints, values: Floats, column: str) -> None:
         """Values 1 or 0 of a risk factor."""
-        if context in self._context_column:
+        if context in self._risk_factors:
             unsure = (values > 0.0) & (values < 1.0)
             for row, value in zip(rows[unsure].tolist(), values[unsure].tolist(), strict=True):
                 self.reject(row, column, value, "out_of_range", f"got {value:g}, {context} is context: expected 1 or 0")
-            self._put(self.context, self._context_column[context], rows[~unsure], context, values[~unsure], column)
+            self._put(self.context, context, rows[~unsure], values[~unsure], column)
             return
         for row, value in zip(rows.tolist(), values.tolist(), strict=True):
             if context in self._sex_column and value == 1.0:
@@ -96,64 +96,73 @@ class Statements:
             sure = ~np.isnan(answer)
             self.put_finding(finding, rows[sure], answer[sure], column)
 
-    def _put(self, table: Floats, index: int, rows: Ints, name: str, values: Floats, column: str) -> None:
+    def _put(self, table: dict[str, Floats], name: str, rows: Ints, values: Floats, column: str) -> None:
         if self._void:
             usable = [(name, row) not in self._void for row in rows.tolist()]
             rows, values = rows[usable], values[usable]
-        old = table[rows, index]
+        if name not in table:
+            table[name] = np.full(len(self.lines), np.nan)
+        old = table[name][rows]
         clash = ~np.isnan(old) & (old != values)
         for i in np.flatnonzero(clash):
             kinds = sorted((float(old[i]), float(values[i])))
             what = "both present and absent" if kinds == [0.0, 1.0] else f"both {kinds[0]:g} and {kinds[1]:g}"
             self.reject(int(rows[i]), column, name, "contradiction", f"{name} is {what}; keep one statement")
             self._void.add((name, int(rows[i])))
-        table[rows, index] = np.where(clash, np.nan, values)
+        table[name][rows] = np.where(clash, np.nan, values)
 
     def evidence(self) -> Evidence:
         """Evidence of all N cases, contradictions taken out and reported; no statement can be added afterwards."""
         self._apply_requirements()
         self._apply_implications()
-        level = {graded: self._levels(graded, levels) for graded, levels in self.kb.graded.items()}
-        finding, context = self.finding, self.context
-        finding[:, [self._finding_column[f] for levels in self.kb.graded.values() for f in levels]] = np.nan
+        stated = {name for name, values in self.findings.items() if not np.isnan(values).all()}
+        level = {graded: self._levels(graded, levels) for graded, levels in self.kb.graded.items() if stated & set(levels)}
+        stated -= {f for levels in self.kb.graded.values() for f in levels}
+        columns = [i for i, f in enumerate(self.kb.findings) if f in stated]
+        finding = self._table(self.findings, [f for f in self.kb.findings if f in stated])
+        context = self._table(self.context, [c.id for c in self.kb.risk_factors])
         edges = [band.age_from or 0.0 for band in self.kb.age_bands]
         known = np.nan_to_num(self.age, nan=0.0)
         band = np.where(np.isnan(self.age), -1, np.searchsorted(edges, known, side="right") - 1).astype(np.intp)
-        return Evidence(finding, level, context, band, self.sex)
+        return Evidence(np.array(columns, dtype=np.intp), finding, level, context, band, self.sex)
+
+    def _table(self, values: dict[str, Floats], names: Sequence[str]) -> Floats:
+        """The values of some ids side by side (N, X)."""
+        table = np.full((len(self.lines), len(names)), np.nan)
+        for i, name in enumerate(names):
+            if name in values:
+                table[:, i] = values[name]
+        return table
 
     def _apply_requirements(self) -> None:
         for factor in self.kb.risk_factors:
-            if factor.requires:
-                own, needed = self._context_column[factor.id], self._context_column[factor.requires]
-                clash = (self.context[:, own] == 1.0) & (self.context[:, needed] == 0.0)
+            if factor.id in self.context and factor.requires in self.context:
+                own, needed = self.context[factor.id], self.context[factor.requires]
+                clash = (own == 1.0) & (needed == 0.0)
                 for row in np.flatnonzero(clash):
                     message = f"{factor.id} is present but {factor.requires}, which it requires, is absent"
                     self.reject(int(row), "", factor.id, "contradiction", message)
-                self.context[clash, own] = np.nan
-                self.context[clash, needed] = np.nan
+                own[clash] = np.nan
+                needed[clash] = np.nan
 
     def _apply_implications(self) -> None:
         """No piece of evidence counts twice: what a present finding implies, and what an absent one excludes, is taken out."""
-        ids = list(self.kb.findings)
-        specific, general = _implications(self.kb)
-        stated = ~np.isnan(self.finding)
-        pairs = np.flatnonzero((stated[:, specific] & stated[:, general]).any(axis=0))
-        drop = np.zeros(self.finding.shape, dtype=np.bool_)
-        for pair in pairs:
-            s, g = int(specific[pair]), int(general[pair])
-            own, implied = self.finding[:, s], self.finding[:, g]
-            clash = (own == 1.0) & (implied == 0.0)
-            for row in np.flatnonzero(clash):
-                message = f"{ids[s]} is present but {ids[g]}, which it implies, is absent"
-                self.reject(int(row), "", ids[s], "contradiction", message)
-            drop[:, g] |= (own == 1.0) & ~np.isnan(implied)
-            drop[:, s] |= (implied == 0.0) & ~np.isnan(own)
-        self.finding[drop] = np.nan
+        drop = {name: np.zeros(len(values), dtype=np.bool_) for name, values in self.findings.items()}
+        for specific, general in _implications(self.kb):
+            if specific in self.findings and general in self.findings:
+                own, implied = self.findings[specific], self.findings[general]
+                clash = (own == 1.0) & (implied == 0.0)
+                for row in np.flatnonzero(clash):
+                    message = f"{specific} is present but {general}, which it implies, is absent"
+                    self.reject(int(row), "", specific, "contradiction", message)
+                drop[general] |= (own == 1.0) & ~np.isnan(implied)
+                drop[specific] |= (implied == 0.0) & ~np.isnan(own)
+        for name, gone in drop.items():
+            self.findings[name][gone] = np.nan
 
     def _levels(self, graded: str, levels: tuple[str, ...]) -> Floats:
         """Likelihood over none and the levels (N, L + 1)."""
-        columns = [self._finding_column[level] for level in levels]
-        stated = self.finding[:, columns]
+        stated = self._table(self.findings, levels)
         likelihood = np.ones((len(stated), len(levels) + 1))
         for i in range(len(levels)):
             v = np.where(np.isnan(stated[:, i]), 0.5, stated[:, i])
@@ -169,22 +178,21 @@ class Statements:
 
 
 @lru_cache(maxsize=8)
-def _implication_pairs(pairs: tuple[tuple[int, ...], ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    specific, general = [], []
-    for start in range(len(pairs)):
-        reached: set[int] = set()
-        stack = list(pairs[start])
+def _implication_pairs(implied: tuple[tuple[str, tuple[str, ...]], ...]) -> list[tuple[str, str]]:
+    pairs, of = [], dict(implied)
+    order = {name: i for i, name in enumerate(of)}
+    for start in of:
+        reached: set[str] = set()
+        stack = list(of[start])
         while stack:
             finding = stack.pop()
             if finding not in reached:
                 reached.add(finding)
-                stack.extend(pairs[finding])
-        specific += [start] * len(reached)
-        general += sorted(reached)
-    return np.array(specific, dtype=np.intp), np.array(general, dtype=np.intp)
+                stack.extend(of[finding])
+        pairs += [(start, general) for general in sorted(reached, key=order.__getitem__)]
+    return pairs
 
 
-def _implications(kb: KnowledgeBase) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """(specific, general) columns of every implication, transitive ones included."""
-    column = {f: i for i, f in enumerate(kb.findings)}
-    return _implication_pairs(tuple(tuple(column[g] for g in f.implies) for f in kb.findings.values()))
+def _implications(kb: KnowledgeBase) -> list[tuple[str, str]]:
+    """(specific, general) findings of every implication, transitive ones included."""
+    return _implication_pairs(tuple((f.id, tuple(f.implies)) for f in kb.findings.values()))

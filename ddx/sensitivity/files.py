@@ -11,6 +11,7 @@ from ddx.batch import Scorer, Source, check_encoding
 from ddx.cases import CaseIds, Reject, select
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
+from ddx.inference.network import Floats
 from ddx.network import Evidence
 from ddx.sensitivity.oneway import summarize
 
@@ -67,10 +68,14 @@ def summarize_file(source: str, model: Model, *, level: float = 0.9, encoding: s
 
 
 def _joined(parts: list[Evidence]) -> Evidence:
-    return Evidence(
-        np.concatenate([e.finding for e in parts]),
-        {graded: np.concatenate([e.level[graded] for e in parts]) for graded in parts[0].level},
-        np.concatenate([e.context for e in parts]),
-        np.concatenate([e.age for e in parts]),
-        np.concatenate([e.sex for e in parts]),
-    )
+    n = [len(part) for part in parts]
+    columns = np.unique(np.concatenate([part.columns for part in parts]))
+    finding = np.full((sum(n), len(columns)), np.nan)
+    level: dict[str, Floats] = {}
+    for start, part in zip(np.cumsum([0, *n[:-1]]).tolist(), parts, strict=True):
+        rows = slice(start, start + len(part))
+        finding[rows, np.searchsorted(columns, part.columns)] = part.finding
+        for graded, likelihood in part.level.items():
+            level.setdefault(graded, np.ones((sum(n), likelihood.shape[1])))[rows] = likelihood
+    context, age, sex = (np.concatenate([getattr(part, name) for part in parts]) for name in ("context", "age", "sex"))
+    return Evidence(columns, finding, level, context, age, sex)
