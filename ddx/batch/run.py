@@ -28,6 +28,7 @@ from ddx.batch.targets import Target, check_target, csv_row
 from ddx.cases import REJECT_COLUMNS, CaseIds, Reject, case_ids
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
+from ddx.inference.dispatch import cores
 
 # Seconds between two points that a killed run can be taken up from.
 CHECKPOINT = 2.0
@@ -209,7 +210,8 @@ class _Run:
         self.scorer.model.network  # noqa: B018 - made once, before threads ask for it
         waiting: deque[tuple[str, Future[tuple[Scored, bytes]]]] = deque()
         self.last = time.monotonic()
-        with _ahead(self.reader, partial(self._read, point)) as chunks, ThreadPoolExecutor(_SOLVERS) as pool:
+        ahead = _ahead(self.reader, partial(self._read, point))
+        with cores.expect(_SOLVERS), ahead as chunks, ThreadPoolExecutor(_SOLVERS) as pool:
             try:
                 for read, digest in chunks:
                     waiting.append((digest, pool.submit(self._solve, read)))

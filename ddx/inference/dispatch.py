@@ -40,7 +40,7 @@ EFFORT = 1.0 / 512
 # Doubles of state up to which cases may be solved at the same time on several cores (256 MiB each).
 _SIDE_BY_SIDE = 2.0**25
 # Cases of one task; doubles of state that NumPy holds at once (2 MiB, the second-level cache of current processors).
-_CHUNK = 4096
+_CHUNK = 8192
 _CHUNK_DOUBLES = 1 << 18
 # Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
 DOUBT = -600.0
@@ -108,7 +108,7 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     if alike is None or len(alike[1]) != n:
         alike = _distinct(problem, compiled)
     result = Solved.empty(n, problem.network, alike)
-    with _share.of(_threads(compiled)) as threads:
+    with cores.of(_threads(compiled)) as threads:
         _solve_all(problem, kernel, compiled, threads, limit, result)
     result.spread()
     return result
@@ -144,14 +144,25 @@ class _Share:
     """Calls that are at work at the same time have the cores in equal parts."""
 
     def __init__(self) -> None:
-        self._lock, self._calls = threading.Lock(), 0
+        self._lock, self._calls, self._expected = threading.Lock(), 0, 0
+
+    @contextmanager
+    def expect(self, calls: int) -> Iterator[None]:
+        """So many calls will be at work at the same time for a while."""
+        with self._lock:
+            self._expected += calls
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._expected -= calls
 
     @contextmanager
     def of(self, threads: int) -> Iterator[int]:
         """The threads of one call."""
         with self._lock:
             self._calls += 1
-            share = max(1, threads // self._calls)
+            share = max(1, threads // max(self._calls, self._expected))
         try:
             yield share
         finally:
@@ -159,7 +170,7 @@ class _Share:
                 self._calls -= 1
 
 
-_share = _Share()
+cores = _Share()
 
 
 def _threads(compiled: Any) -> int:
