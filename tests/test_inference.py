@@ -749,3 +749,14 @@ def test_mix_ignores_parts_of_no_weight_and_does_not_underflow():
     np.testing.assert_allclose(weight, [0.5, 0.5, 0.0])
     np.testing.assert_allclose(mixed.marginal, [[0.3]], rtol=1e-12)
     np.testing.assert_allclose(mixed.log_evidence, [-5000.0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["dense", "requires", "syndromes_and_links", "syndromes_and_context"])
+def test_findings_that_nobody_observes_may_be_left_out_without_changing_a_bit(name):
+    example = EXAMPLES[name]
+    evidence, context = cases_of(example, seed=11)
+    evidence[:, ::3] = nan
+    full = example.network()
+    seen = ~np.isnan(evidence).all(axis=0)
+    part = replace(full, link=full.link[seen], leak=full.leak[seen], finding_syndrome=full.finding_syndrome[seen])
+    assert_bits(posterior(part, evidence[:, seen], context), posterior(full, evidence, context))

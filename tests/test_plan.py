@@ -620,6 +620,18 @@ def test_the_expected_time_grows_with_different_cases_plans_and_states(expected_
     assert large > 4 * small - 3 * choice.PLAN
 
 
+def test_calls_that_are_or_will_be_at_work_have_the_cores_in_equal_parts():
+    cores = dispatch._Share()
+    with cores.of(4) as first, cores.of(4) as second, cores.of(4) as third:
+        assert (first, second, third) == (4, 2, 1)
+    with cores.expect(2), cores.of(4) as first, cores.of(4) as second, cores.of(4) as third:
+        assert (first, second, third) == (2, 2, 1)
+    with cores.expect(9), cores.of(4) as first:
+        assert first == 1
+    with cores.of(4) as first:
+        assert first == 4
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 5, 64])
 @pytest.mark.parametrize("name", ["dense", "requires", "syndromes_and_links", "syndromes_and_context"])
 def test_how_many_cases_the_compiled_kernel_takes_side_by_side_does_not_change_a_bit(name, lanes, monkeypatch):
