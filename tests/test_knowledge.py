@@ -928,11 +928,7 @@ def test_every_estimate_of_limb_says_why():
 
 @pytest.mark.parametrize(
     ("kind", "aim"),
-    [
-        pytest.param("link", 0.85, marks=pytest.mark.xfail(reason="0.82 since rows that their source does not carry are out")),
-        ("prior", 0.9),
-        ("leak", 0.8),
-    ],
+    [("link", 0.85), ("prior", 0.9), ("leak", 0.8)],
 )
 def test_most_parameters_of_limb_are_cited(kind, aim):
     parameters = load_knowledge("limb").parameters.values()
