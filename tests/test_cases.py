@@ -621,12 +621,15 @@ def test_a_long_list_of_offences_is_cut_in_print_only(tiny):
 COLUMNS = {
     "unknown": (
         ["tremr"],
-        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or use --lenient to read over it",
+        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or read over it (--lenient, lenient=True)",
     ),
-    "unknown_far_from_all": (["xyz"], "unknown column 'xyz'; correct it, take it out, or use --lenient to read over it"),
+    "unknown_far_from_all": (
+        ["xyz"],
+        "unknown column 'xyz'; correct it, take it out, or read over it (--lenient, lenient=True)",
+    ),
     "special": (
         ["presnt"],
-        "unknown column 'presnt'; nearest: present; correct it, take it out, or use --lenient to read over it",
+        "unknown column 'presnt'; nearest: present; correct it, take it out, or read over it (--lenient, lenient=True)",
     ),
     "empty": (["tremor", " "], "column 2 has no name; name it or take it out"),
     "duplicate": (["tremor", "tremor"], "duplicate column 'tremor'; keep one"),

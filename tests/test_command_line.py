@@ -278,7 +278,7 @@ REFUSED = {
     "unknown_column": (
         b"case_id,tremr\na,1\n",
         ["score", "cases.csv", "-o", "out.csv"],
-        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or use --lenient to read over it",
+        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or read over it (--lenient, lenient=True)",
     ),
     "quote_of_the_header_that_never_ends": (
         b'case_id,tremor,"note\na,1,x\nb,1,y\n',

@@ -153,15 +153,42 @@ def test_long_and_wide_input_say_the_same(tmp_path, tiny):
     ]
     ddx.score_file(write(tmp_path / "wide.csv", table), tmp_path / "wide_out.csv", tiny)
     wide = (tmp_path / "wide_out.csv").read_bytes()
-    for name in ("long.csv", "long.csv.gz", "long.parquet"):
+    for name in ("long.csv", "long.csv.gz", "long.parquet", "long.jsonl"):
         if name.endswith(".parquet"):
             pq.write_table(pa.Table.from_pylist(statements), tmp_path / name)
+        elif name.endswith(".jsonl"):
+            (tmp_path / name).write_text("\n" + "".join(json.dumps(row) + "\n" for row in statements), encoding="utf-8")
         else:
             data = text_of(statements)
             (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         with chunked(rows=7, block=200):
             ddx.score_file(tmp_path / name, tmp_path / "out.csv", tiny)
         assert (tmp_path / "out.csv").read_bytes() == wide, name
+
+
+def test_a_case_whose_rows_stand_apart_is_reported(tmp_path, tiny):
+    (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\nb,tremor,0\na,age,40\n", encoding="utf-8")
+    report = ddx.score_file(tmp_path / "long.csv", tmp_path / "out.csv", tiny)
+    assert (report.rows, report.scored, report.rejected) == (3, 2, 1)
+    rejects = pd.read_csv(tmp_path / "out.rejects.csv", dtype=str)
+    message = "case_id 'a' stands in an earlier row; sort the table by case_id, to have the rows of a case together"
+    assert rejects[["line", "error", "message"]].to_numpy().tolist() == [["4", "duplicate_case_id", message]]
+
+
+def test_a_line_of_long_json_that_is_no_statement_is_rejected(tmp_path, tiny):
+    lines = [
+        '{"case_id": "a", "id": "tremor", "value": 1}',
+        '{"case_id": "b", "tremor": 1}',
+        "{}",
+        '{"case_id": "c", "id": "age", "value": 40}',
+    ]
+    (tmp_path / "long.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    report = ddx.score_file(tmp_path / "long.jsonl", tmp_path / "out.csv", tiny)
+    assert (report.rows, report.scored, report.rejected) == (4, 2, 2)
+    rejects = pd.read_csv(tmp_path / "out.rejects.csv", dtype=str)
+    expected = "expected the names case_id, id, value, as in the first line; got"
+    assert rejects["message"].tolist() == [f"{expected} case_id, tremor", f"{expected} none"]
+    assert rejects["line"].tolist() == ["2", "3"]
 
 
 @pytest.mark.parametrize("target", ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz"])

@@ -225,7 +225,7 @@ class _Run:
 
     def _read(self, point: dict[str, Any] | None, chunks: Iterator[Chunk]) -> Iterator[tuple[Read, str]]:
         """Chunks with their evidence and a digest of the source up to each; what an earlier run did only adds its ids."""
-        seen, number, skip = CaseIds(), 0, point["chunks"] if point else 0
+        seen, number, skip = CaseIds(long=self.reader.long), 0, point["chunks"] if point else 0
         for number, chunk in enumerate(chunks, 1):
             digest = self.reader.digest()
             if number > skip:

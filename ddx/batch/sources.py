@@ -61,6 +61,7 @@ class Source:
         self.size: int | None = None
         self.regular = False  # neither standard input nor a pipe
         self.header: list[str] | None = None
+        self._long = False
 
     def __enter__(self) -> Source:
         try:
@@ -95,6 +96,10 @@ class Source:
                     self.raw if self.regular else pa.BufferReader(self.raw.read()), page_checksum_verification=True
                 )
                 self.header = list(self.table.schema_arrow.names)
+            else:
+                self.lines = io.BufferedReader(_Raw(self.stream), BLOCK_BYTES)
+                first = self.lines.peek().lstrip(b" \t\r\n\xef\xbb\xbf").partition(b"\n")[0]
+                self._long = sorted(_object(first)[0]) == sorted(LONG)
 
     def __exit__(self, *_: object) -> None:
         if self.regular:  # a pipe may still be read by a thread that waits for it
@@ -102,8 +107,8 @@ class Source:
 
     @property
     def long(self) -> bool:
-        """Whether a row is one statement (case_id, id, value) and not a case."""
-        return self.header is not None and sorted(name.strip() for name in self.header) == sorted(LONG)
+        """Whether a row is one statement (case_id, id, value) and not a case; of JSON Lines the first line tells."""
+        return self._long or (self.header is not None and sorted(name.strip() for name in self.header) == sorted(LONG))
 
     def digest(self) -> str:
         """What tells the part of the source that was read so far from any other."""
@@ -136,16 +141,15 @@ class Source:
     def _jsonl(self) -> Iterator[Chunk]:
         line = 1
         with self._readable():
-            stream: IO[bytes] = io.BufferedReader(_Raw(self.stream), BLOCK_BYTES)
             while True:
                 raws: list[bytes] = []
                 size = 0
-                while len(raws) < ROWS and size < BLOCK_BYTES and (raw := stream.readline(MAX_ROW + 1)):
+                while len(raws) < ROWS and size < BLOCK_BYTES and (raw := self.lines.readline(MAX_ROW + 1)):
                     raws.append(raw)
                     size += len(raw)
                     # Of a line that is longer than any case the rest is passed over.
                     while len(raw) > MAX_ROW and not raw.endswith(b"\n"):
-                        raw = stream.readline(MAX_ROW + 1) or b"\n"
+                        raw = self.lines.readline(MAX_ROW + 1) or b"\n"
                 if not raws:
                     return
                 yield from self._objects(raws, line)
@@ -161,6 +165,11 @@ class Source:
             if not text and len(raw) <= MAX_ROW:
                 continue
             value, problem = _object(raw)
+            if self.long and not problem and sorted(value) != sorted(LONG):
+                problem = (
+                    "bad_json",
+                    f"expected the names {', '.join(LONG)}, as in the first line; got {', '.join(value) or 'none'}",
+                )
             if problem:
                 shown = text[:1000]
                 original = (shown or "a line of blanks") if problem[0] == "line_too_long" else text
@@ -349,7 +358,8 @@ def _cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     held: list[tuple[str, str, Any, int, str]] = []
     for chunk in chunks:
         columns = {name.strip(): cell for name, cell in zip(chunk.names, chunk.cells, strict=True)}
-        values = [c.to_pylist() if isinstance(c, pa.Array) else c for c in (columns[name] for name in LONG)]
+        nothing = [None] * len(chunk.lines)
+        values = [c.to_pylist() if isinstance(c, pa.Array) else c for c in (columns.get(name, nothing) for name in LONG)]
         rows = zip(*values, chunk.lines.tolist(), range(len(chunk.lines)), strict=True)
         new = [(_text(case), _text(id_), value, line, chunk.text(at)) for case, id_, value, line, at in rows]
         # The last case may go on in the next chunk.

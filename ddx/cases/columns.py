@@ -69,4 +69,4 @@ def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
         raise UsageError(f"column {name!r} is a cause, and causes are what is scored; take it out")
     known = [n for n, (k, _) in kb.names.items() if k != "cause"]
     hint = nearest(name, [*SPECIAL, *known])
-    raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or use --lenient to read over it")
+    raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or read over it (--lenient, lenient=True)")

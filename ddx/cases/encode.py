@@ -55,7 +55,7 @@ def encode(
     """
     ids = case_ids([c.name for c in columns], cells, lines)
     statements = Statements(kb, lines, ids)
-    lost = _check_ids(statements, seen or CaseIds())
+    lost = _check_ids(statements, CaseIds() if seen is None else seen)
     first = ("age", "sex")
     for column, content in sorted(zip(columns, cells, strict=True), key=lambda pair: pair[0].kind not in first):
         _read(statements, column, content)
@@ -155,7 +155,7 @@ def _check_ids(statements: Statements, seen: CaseIds) -> NDArray[np.bool_]:
         if not case_id:
             statements.reject(row, CASE_ID, "", "empty_case_id", "case_id is empty; give every case an id")
         else:
-            message = f"case_id {case_id!r} stands in an earlier row; give every case its own"
+            message = f"case_id {case_id!r} stands in an earlier row; {seen.advice}"
             statements.reject(row, CASE_ID, case_id, "duplicate_case_id", message)
     return empty | repeated
 

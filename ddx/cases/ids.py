@@ -13,9 +13,13 @@ _KEYS = ("ddx case ids one", "ddx case ids two")
 
 
 class CaseIds:
-    """Sorted runs of hashed ids, merged when they grow alike: an id costs 16 bytes, a look-up a binary search a run."""
+    """Sorted runs of hashed ids, merged when they grow alike: an id costs 16 bytes, a look-up a binary search a run.
 
-    def __init__(self) -> None:
+    ``advice`` : what to do about a repetition; in a ``long`` table a case has several rows.
+    """
+
+    def __init__(self, *, long: bool = False) -> None:
+        self.advice = "sort the table by case_id, to have the rows of a case together" if long else "give every case its own"
         self._runs: list[NDArray[np.uint64]] = []  # (M, 2) each, sorted by the first hash
 
     def repeated(self, ids: Sequence[str]) -> NDArray[np.bool_]:

@@ -44,8 +44,9 @@ def summarize_file(source: str, model: Model, *, level: float = 0.9, encoding: s
     kept: list[Evidence] = []
     labels: list[str] = []
     rejects: list[Reject] = []
-    rows, seen = 0, CaseIds()
+    rows = 0
     with Source(source, encoding) as reader:
+        seen = CaseIds(long=reader.long)
         if reader.header is not None and not reader.long:
             scorer.check(reader.header)
         for chunk in reader.chunks():
