@@ -20,8 +20,7 @@ import pandas as pd
 
 import ddx
 from ddx import validation
-from ddx.cases import encode, interpret
-from ddx.network import LayeredNetwork
+from ddx.cases import Encoded, encode, interpret, select
 
 HERE = Path(__file__).parent
 MARK = "<!-- results -->"
@@ -69,12 +68,21 @@ def run(cases: str | None, kb: str, settings: Sequence[str], n: int, seed: int, 
 
 def compare(model: ddx.Model, cases: pd.DataFrame, kind: str) -> pd.DataFrame:
     """A row per network and group of cases: all, and those with two or more present findings of one syndrome."""
+    encoded = evidence_of(model, cases.drop(columns=[c for c in (TRUTH, "citation", "url") if c in cases]))
+    with_syndromes, too_large = model.posterior(encoded, list(range(len(cases))))
+    # What no memory holds is left out of both.
+    fits = np.setdiff1d(np.arange(len(cases)), [reject.line for reject in too_large])
+    cases = cases.iloc[fits]
+    alone = model.network.without_syndromes().posterior(select(encoded.evidence, fits))
+    index = pd.RangeIndex(len(fits))
+    frames = {
+        "syndromes": model.frame(with_syndromes, pd.RangeIndex(len(encoded.rows))).iloc[fits].set_axis(index),
+        "independent": model.frame(alone, index),
+    }
     truth = cases[TRUTH].reset_index(drop=True)
-    findings = cases.drop(columns=[c for c in (TRUTH, "citation", "url") if c in cases])
     correlated = np.array([_correlated(model, present) for present in cases["present"]])
     rows = []
-    for network, name in ((model.network, "syndromes"), (model.network.without_syndromes(), "independent")):
-        posterior = score(model, network, findings)
+    for name, posterior in frames.items():
         for group, chosen in (("all", np.full(len(cases), True)), ("two or more of one syndrome", correlated)):
             if chosen.sum() > 1:
                 r = validation.report(posterior[chosen], truth[chosen])
@@ -96,12 +104,12 @@ def compare(model: ddx.Model, cases: pd.DataFrame, kind: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def score(model: ddx.Model, network: LayeredNetwork, cases: pd.DataFrame) -> pd.DataFrame:
+def evidence_of(model: ddx.Model, cases: pd.DataFrame) -> Encoded:
     columns = interpret([str(c) for c in cases.columns], model.knowledge)
     encoded = encode(model.knowledge, columns, [cases[c].tolist() for c in cases], list(range(len(cases))))
     if encoded.rejects:
         raise ddx.CaseError(encoded.rejects)
-    return model.frame(network.posterior(encoded.evidence), pd.RangeIndex(len(cases)))
+    return encoded
 
 
 def _correlated(model: ddx.Model, present: str) -> bool:
