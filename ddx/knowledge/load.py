@@ -229,19 +229,21 @@ def _resolved(
     An id whose own row could not be read is not reported again. A syndrome is a finding of causes and a cause of findings.
     """
     usable = []
+    parents, children = {**causes, **syndromes}, {**findings, **syndromes}
+    groups = {c.id: c for c in context.values() if c.kind != "risk_factor"}
+    clinics = {s: label for s, label in settings.items() if s not in (GENERAL, BALANCED)}
     for study in studies.values():
         found: list[tuple[str, str]] = []
         waiting = False
-        places: Iterable[tuple[str, Iterable[str], Iterable[str]]] = (
-            ("cause", [study.cause], [*causes, *syndromes] if study.quantity == "sensitivity" else causes),
-            ("finding", [study.finding], [*findings, *syndromes]),
+        places: Iterable[tuple[str, Iterable[str], Mapping[str, object]]] = (
+            ("cause", [study.cause], parents if study.quantity == "sensitivity" else causes),
+            ("finding", [study.finding], children),
             ("context", [study.context], context),
-            ("group", study.group, [c.id for c in context.values() if c.kind != "risk_factor"]),
-            ("setting", [study.setting], [s for s in settings if s not in (GENERAL, BALANCED)]),
+            ("group", study.group, groups),
+            ("setting", [study.setting], clinics),
             ("source", [study.source], sources),
         )
         for column, got, known in places:
-            known = list(known)
             strange = [g for g in got if g and g not in known]
             waiting |= column != "source" and bool(unread.intersection(strange))
             found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in unread]

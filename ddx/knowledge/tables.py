@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from ddx.errors import Problem, nearest
 
 Convert = Callable[[str], Any]
+
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def text(cell: str) -> str:
@@ -28,7 +31,7 @@ def required(cell: str) -> str:
 
 def identifier(cell: str) -> str:
     """snake_case, starting with a letter."""
-    if not cell or not cell[0].isalpha() or not all(c.islower() or c.isdigit() or c == "_" for c in cell) or not cell.isascii():
+    if not _IDENTIFIER.fullmatch(cell):
         raise ValueError(f"got {cell!r}, expected a snake_case id")
     return cell
 
