@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import ddx
-from ddx.cases import CaseError
+from ddx.cases import CaseError, encode, interpret, select
 from ddx.cases.columns import SPECIAL
 from ddx.diagnosis import LOG_EVIDENCE, NONE
 from ddx.errors import UsageError
@@ -820,3 +820,17 @@ def test_a_model_travels_to_another_process(tiny):
     pd.testing.assert_series_equal(copy.diagnose(**case).posterior, tiny.diagnose(**case).posterior)
     with pytest.raises(TypeError, match="does not support item assignment"):
         copy.knowledge.causes["x"] = None
+
+
+def test_selected_cases_hold_only_what_they_state(limb):
+    columns = interpret(["present", "absent"], limb.knowledge)
+    cells = [["tremor_unspecified;sudden_onset", "headache"], ["headache", ""]]
+    evidence = encode(limb.knowledge, columns, cells, [1, 2]).evidence
+    assert len(evidence.columns) == 2
+    assert list(evidence.level) == ["onset"]
+    (first, second) = (select(evidence, np.array([row])) for row in (0, 1))
+    assert [limb.network.findings[f] for f in second.columns] == ["headache"]
+    assert second.level == {}
+    assert len(first.columns) == 2
+    for one, row in ((first, 0), (second, 1)):
+        np.testing.assert_array_equal(limb.network.posterior(one).marginal[0], limb.network.posterior(evidence).marginal[row])

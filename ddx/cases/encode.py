@@ -85,10 +85,15 @@ def select(evidence: Evidence, rows: NDArray[np.intp]) -> Evidence:
     """The evidence of some cases; itself where these are all of them."""
     if len(rows) == len(evidence) and (rows == np.arange(len(rows))).all():
         return evidence
+    finding = evidence.finding[rows]
     level = {graded: likelihood[rows] for graded, likelihood in evidence.level.items()}
-    return Evidence(
-        evidence.columns, evidence.finding[rows], level, evidence.context[rows], evidence.age[rows], evidence.sex[rows]
-    )
+    level = {graded: likelihood for graded, likelihood in level.items() if (likelihood != 1.0).any()}
+    # What only others state would make sets of parameter values as wide as all cases together.
+    stated = ~np.isnan(finding).all(axis=0)
+    if not stated.all():
+        finding = finding[:, stated]
+    columns = evidence.columns[stated]
+    return Evidence(columns, finding, level, evidence.context[rows], evidence.age[rows], evidence.sex[rows])
 
 
 def from_mapping(
