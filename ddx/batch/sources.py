@@ -87,7 +87,7 @@ class Source:
 
     def _open(self) -> None:
         self.stream = _Hashed(pa.CompressedInputStream(self.raw, self.compression) if self.compression else self.raw)
-        with self._readable():
+        with _Readable(self):
             if self.kind == "csv":
                 self.rows = CsvRows(self.stream, shown(self.name), self.encoding)
                 self.header = self.rows.header
@@ -128,19 +128,19 @@ class Source:
         yield from _cases_of_long(chunks) if self.long else chunks
 
     def _csv(self) -> Iterator[Chunk]:
-        with self._readable():
+        with _Readable(self):
             yield from self.rows.chunks()
 
     def _parquet(self) -> Iterator[Chunk]:
         done = 0
-        with self._readable():
+        with _Readable(self):
             for batch in self.table.iter_batches(batch_size=ROWS):
                 yield arrow_chunk(batch, done + 1)
                 done += batch.num_rows
 
     def _jsonl(self) -> Iterator[Chunk]:
         line = 1
-        with self._readable():
+        with _Readable(self):
             while True:
                 raws: list[bytes] = []
                 size = 0
@@ -186,9 +186,6 @@ class Source:
             text_of = texts[start:end].__getitem__
             yield Chunk(names, cells, np.array(lines[start:end], dtype=np.int64), text_of, refused)
             refused = []
-
-    def _readable(self) -> _Readable:
-        return _Readable(self)
 
 
 class _Hashed:
