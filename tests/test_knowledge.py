@@ -926,10 +926,7 @@ def test_every_estimate_of_limb_says_why():
     assert [reason for reason in reasons if f"`{reason}`" not in " ".join(text.split())] == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "aim"),
-    [("link", 0.85), ("prior", 0.9), ("leak", 0.8)],
-)
+@pytest.mark.parametrize(("kind", "aim"), [("link", 0.85), ("prior", 0.9), ("leak", 0.8)])
 def test_most_parameters_of_limb_are_cited(kind, aim):
     parameters = load_knowledge("limb").parameters.values()
     cited = [p.cited for p in parameters if p.id.startswith(kind) and ("@" not in p.id or kind == "leak")]

@@ -61,7 +61,7 @@ class Source:
         self.size: int | None = None
         self.regular = False  # neither standard input nor a pipe
         self.header: list[str] | None = None
-        self._long = False
+        self.long = False  # a row is one statement (case_id, id, value) and not a case
 
     def __enter__(self) -> Source:
         try:
@@ -99,16 +99,13 @@ class Source:
             else:
                 self.lines = io.BufferedReader(_Raw(self.stream), BLOCK_BYTES)
                 first = self.lines.peek().lstrip(b" \t\r\n\xef\xbb\xbf").partition(b"\n")[0]
-                self._long = sorted(_object(first)[0]) == sorted(LONG)
+            # Rows of JSON Lines name their own columns; the first one tells what they are.
+            names = list(_object(first)[0]) if self.header is None else self.header
+            self.long = sorted(name.strip() for name in names) == sorted(LONG)
 
     def __exit__(self, *_: object) -> None:
         if self.regular:  # a pipe may still be read by a thread that waits for it
             self.raw.close()
-
-    @property
-    def long(self) -> bool:
-        """Whether a row is one statement (case_id, id, value) and not a case; of JSON Lines the first line tells."""
-        return self._long or (self.header is not None and sorted(name.strip() for name in self.header) == sorted(LONG))
 
     def digest(self) -> str:
         """What tells the part of the source that was read so far from any other."""

@@ -118,13 +118,13 @@ class Statements:
         stated = {name for name, values in self.findings.items() if not np.isnan(values).all()}
         level = {graded: self._levels(graded, levels) for graded, levels in self.kb.graded.items() if stated & set(levels)}
         stated -= {f for levels in self.kb.graded.values() for f in levels}
-        columns = [i for i, f in enumerate(self.kb.findings) if f in stated]
+        columns = np.flatnonzero([f in stated for f in self.kb.findings])
         finding = self._table(self.findings, [f for f in self.kb.findings if f in stated])
         context = self._table(self.context, [c.id for c in self.kb.risk_factors])
         edges = [band.age_from or 0.0 for band in self.kb.age_bands]
         known = np.nan_to_num(self.age, nan=0.0)
         band = np.where(np.isnan(self.age), -1, np.searchsorted(edges, known, side="right") - 1).astype(np.intp)
-        return Evidence(np.array(columns, dtype=np.intp), finding, level, context, band, self.sex)
+        return Evidence(columns, finding, level, context, band, self.sex)
 
     def _table(self, values: dict[str, Floats], names: Sequence[str]) -> Floats:
         """The values of some ids side by side (N, X)."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ddx.inference.choice import DOUBLE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
 from ddx.inference.layout import CONTEXT, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.program import Program, plan_case, plan_dense
+from ddx.inference.program import Program, plan_case
 from ddx.inference.recursion import solve
 from ddx.inference.rows import Question, Rows, Tables, groups_of
 
@@ -250,17 +250,26 @@ def _plan(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
     """The plan that a case shares with its group."""
     if not dense[i]:
         return plan_of(rows, i, first, None, EFFORT)
-    _, syndrome_on, _, seen, depends, _, requires = rows.on(i)
-    key = (array.tobytes() for array in (syndrome_on, seen, depends, requires))
-    return _plan_dense(int(rows.n_positive[i]), *key, depends.shape)
+    _, syndrome_on, _, seen, *_ = rows.on(i)
+    return _dense(int(rows.n_positive[i]), rows.network.n_causes, seen.tobytes(), syndrome_on.tobytes())
 
 
 @lru_cache(maxsize=256)
-def _plan_dense(m: int, syndrome_on: bytes, seen: bytes, depends: bytes, requires: bytes, shape: tuple[int, int]) -> Planned:
-    seen_ = np.frombuffer(seen, dtype=np.bool_)
-    syndromes = np.frombuffer(syndrome_on, dtype=np.bool_).reshape(len(seen_), shape[0])
-    depends_, requires_ = np.frombuffer(depends, dtype=np.bool_).reshape(shape), np.frombuffer(requires, dtype=np.intp)
-    return plan_dense(m, syndromes, seen_, depends_, requires_, np.arange(shape[0] + 1), EFFORT)
+def _dense(m: int, n_causes: int, seen: bytes, syndrome_on: bytes) -> Planned:
+    """The plan for m positive findings to which every cause and every syndrome seen (J,) may link; no context matters."""
+    syndromes = np.frombuffer(seen, dtype=np.bool_)
+    layout, program, doubles = plan_case(
+        np.ones((m, n_causes), dtype=np.bool_),
+        np.frombuffer(syndrome_on, dtype=np.bool_).reshape(len(syndromes), n_causes),
+        np.tile(syndromes, (m, 1)),
+        syndromes,
+        np.zeros((n_causes, 0), dtype=np.bool_),
+        np.zeros(0, dtype=np.bool_),
+        np.zeros(0, dtype=np.intp),
+        np.arange(n_causes + 1),
+        EFFORT,
+    )
+    return layout, program, float(doubles)
 
 
 def take(tables: Tables, chosen: Ints) -> Tables:

@@ -19,7 +19,6 @@ assemble = compile_function(_layout.assemble)
 search = compile_function(_layout.search)
 scan = compile_function(_program.scan)
 plan_case = compile_function(_program.plan_case, assemble=assemble, search=search, scan=scan)
-plan_dense = compile_function(_program.plan_dense, assemble=assemble, search=search, scan=scan)
 
 # Doubles of state up to which one workspace serves all cases.
 KEPT = 2048
@@ -271,8 +270,8 @@ def run_groups(
 ) -> None:
     """Cases in groups that share a layout and a program; those that need more than ``limit`` doubles are left.
 
-    ``bounds`` (G + 1,) of the groups in ``cases.order``; ``dense`` (G,): which have the plan of ``plan_dense``; ``most``: lanes
-    at a time.
+    ``bounds`` (G + 1,) of the groups in ``cases.order``; ``dense`` (G,): which have the plan of a case in which every cause
+    and every syndrome seen has a link to every finding; ``most``: lanes at a time.
     """
     mantissa, exponent = np.empty(1), np.empty(1, np.intp)
     lane, one = len(mantissa) - 1, len(mantissa)  # no literals: numba would compile everything anew for them
@@ -285,14 +284,13 @@ def run_groups(
         row = cases.order[first]
         link_on, syndrome_on, finding_syndrome_on = _linked(arrays, cases, row)
         if dense[g]:
-            layout, program, doubles = plan_dense(
-                link_on.shape[0], syndrome_on, cases.seen[row], arrays.depends, arrays.requires, cases.table_first, effort
-            )
-        else:
-            layout, program, doubles = plan_case(
-                link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
-                arrays.requires, cases.table_first, effort,
-            )  # fmt: skip
+            for b in range(link_on.shape[0]):
+                link_on[b] = True
+                finding_syndrome_on[b] = cases.seen[row]
+        layout, program, doubles = plan_case(
+            link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
+            arrays.requires, cases.table_first, effort,
+        )  # fmt: skip
         for i in range(first, last):
             results.doubles[cases.order[i]] = doubles
         if doubles > limit:

@@ -224,21 +224,3 @@ def plan_case(
         return layout, scan(layout, order, cause_table), cost
     program = scan(layout, order, cause_table)
     return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])
-
-
-def plan_dense(
-    m: int, syndrome_on: Booleans, seen: Booleans, depends: Booleans, requires: Ints, cause_table: Ints, effort: float
-) -> tuple[Layout, Program, float]:
-    """The same for any m positive findings: as if every cause and every syndrome seen had a link to each of them.
-
-    No unknown context changes a cause. ``syndrome_on`` (J, K), ``seen`` (J,), ``depends`` (K, C).
-    """
-    link_on = np.ones((m, depends.shape[0]), np.bool_)
-    finding_syndrome_on = np.zeros((m, len(seen)), np.bool_)
-    for b in range(m):
-        finding_syndrome_on[b] = seen
-    unknown = np.zeros(depends.shape[1], np.bool_)
-    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, m < 0)
-    order, _ = search(layout, effort)
-    program = scan(layout, order, cause_table)
-    return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])
