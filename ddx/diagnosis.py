@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ddx.cases import CaseError, Encoded, Reject, encode, from_mapping, interpret, select, unknown_columns
@@ -20,6 +19,7 @@ from ddx.knowledge import KnowledgeBase, load_knowledge
 from ddx.network import Evidence, LayeredNetwork, build_network, without_findings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pgmpy.models import DiscreteBayesianNetwork
 
 NONE = "none_of_these"
@@ -171,6 +171,8 @@ class Model:
 
     def frame(self, posterior: Posterior, index: pd.Index) -> pd.DataFrame:
         """A frame of posteriors: a column per cause, none_of_these, log_evidence."""
+        import pandas as pd
+
         frame = pd.DataFrame(posterior.marginal, index=index, columns=list(self.network.causes))
         frame[NONE] = posterior.none
         frame[LOG_EVIDENCE] = posterior.log_evidence
@@ -211,6 +213,8 @@ class Diagnosis:
     @cached_property
     def posterior(self) -> pd.Series[float]:
         """Cause id -> P(cause | evidence), descending. Causes may coexist: the values need not sum to one."""
+        import pandas as pd
+
         series = pd.Series(self.result.marginal[0], index=list(self.model.network.causes), name="posterior")
         return series.sort_values(ascending=False, kind="stable")
 
@@ -227,17 +231,23 @@ class Diagnosis:
     @cached_property
     def context(self) -> pd.Series[float]:
         """Risk factor -> P(present | evidence); 1 or 0 where it was observed."""
+        import pandas as pd
+
         return pd.Series(self.result.context[0], index=list(self.model.network.risk_factors), name="probability")
 
     @cached_property
     def syndromes(self) -> pd.Series[float]:
         """Syndrome -> P(syndrome | evidence), descending; nobody observes them."""
+        import pandas as pd
+
         series = pd.Series(self.result.syndrome[0], index=list(self.model.network.syndromes), name="probability")
         return series.sort_values(ascending=False, kind="stable")
 
     @cached_property
     def prior(self) -> pd.Series[float]:
         """Cause id -> probability for this age, sex and context before any finding."""
+        import pandas as pd
+
         prior = self.model.network.posterior(without_findings(self.evidence)).marginal[0]
         return pd.Series(prior, index=list(self.model.network.causes), name="prior")
 
@@ -250,6 +260,8 @@ class Diagnosis:
             posterior over them (nan for 0 draws)
         seed : of the draws
         """
+        import pandas as pd
+
         from ddx.draws import posterior_quantiles
 
         causes = self.model.knowledge.causes

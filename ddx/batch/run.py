@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ddx import __version__
 from ddx.batch.journal import Journal
 from ddx.batch.lines import Chunk
 from ddx.batch.scoring import Form, Read, Scored, Scorer
@@ -383,13 +383,6 @@ def check_encoding(encoding: str) -> None:
 
 
 def _versions() -> dict[str, str]:
-    import pandas
-
-    from ddx import __version__
-
-    return {
-        "ddx": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pandas": pandas.__version__,
-    }
+    """Of what the numbers and the text of a result come from."""
+    packages = {name: version(name) for name in ("numpy", "pyarrow", "orjson")}
+    return {"ddx": __version__, "python": platform.python_version(), **packages}

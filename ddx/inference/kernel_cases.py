@@ -229,14 +229,15 @@ def _doubles(layout: Layout) -> int:
 
 @compile_function
 def _lanes(widest: int, n: int, most: int) -> int:
-    """How many of n cases are solved side by side: few enough for the caches; a large state fills them alone."""
+    """How many of n cases are solved side by side: few enough for the caches; a large state fills them alone.
+
+    Turns of nearly equal size, in full registers: cases that only fill a turn take as long as the others.
+    """
     if n < 4 or widest > 512:
         return 1
     fit = most if widest <= 64 else most // 2
-    lanes = 4  # full registers
-    while lanes < n and lanes < fit:
-        lanes *= 2
-    return max(1, min(lanes, fit))
+    turns = (n + fit - 1) // fit
+    return min(fit, (n + 8 * turns - 1) // (8 * turns) * 8)
 
 
 @compile_function
