@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import orjson
+import pyarrow as pa
 import pytest
 import typer
 
@@ -116,6 +117,14 @@ def test_some_rejected_rows_make_exit_code_1(wide):
     assert files(folder) == {"cases.csv", "out.csv", "out.csv.meta.json", "out.rejects.csv"}
 
 
+def test_scoring_a_file_does_without_pandas(tmp_path, tiny_folder):
+    (tmp_path / "cases.csv").write_text(CLEAN, encoding="utf-8")
+    code = 'import sys; sys.modules["pandas"] = None; from ddx.cli import main; main()'
+    command = [sys.executable, "-c", code, "score", "cases.csv", "-o", "out.csv", "--kb", tiny_folder]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert (done.returncode, text(done.stderr)) == (0, "2 cases scored, 0 rejected -> out.csv\n")
+
+
 def test_silence_on_stderr_but_for_the_summary(wide):
     assert text(wide[1].stderr) == "2 cases scored, 5 rejected -> out.csv\n"
 
@@ -158,7 +167,8 @@ def test_the_metadata_add_up(wide, tiny):
             "ddx": ddx.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "pandas": pd.__version__,
+            "pyarrow": pa.__version__,
+            "orjson": orjson.__version__,
         },
     }
 
@@ -229,7 +239,10 @@ def test_odd_case_ids_come_through_as_they_are(tmp_path, tiny_folder):
         csv.writer(stream).writerows([["case_id", "tremor"], *([case, 1] for case in odd)])
     done = run("score", "cases.csv", "-o", "out.csv", "--kb", tiny_folder, cwd=tmp_path)
     assert done.returncode == 0
-    assert [row["case_id"] for row in table((tmp_path / "out.csv").read_text(encoding="utf-8"))] == odd
+    written = (tmp_path / "out.csv").read_text(encoding="utf-8")
+    assert [row["case_id"] for row in table(written)] == odd
+    quoted = [*odd[:3], '"a""b"', "two words", '"a,b"']  # only where a cell needs it
+    assert all(line.startswith(f"{cell},") for line, cell in zip(written.splitlines()[1:], quoted, strict=True))
     shown = text(done.stdout).splitlines()[1:]
     assert [line.startswith(case) for line, case in zip(shown, odd, strict=True)] == [True] * len(odd)
 
