@@ -111,6 +111,13 @@ def test_every_target_holds_the_same_numbers(form, source, tmp_path, tiny):
     assert len(found["out.csv"]) == 59 * (len(tiny.network.causes) if "long" in form else 1)
 
 
+def test_more_text_than_a_column_of_arrow_holds_is_refused(source, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("ddx.batch.scoring._TEXT", 100)
+    with pytest.raises(ddx.UsageError, match=r"^59 case ids have \d+ bytes together, expected 100 at most; shorten them$"):
+        ddx.score_file(source, tmp_path / "out.csv", tiny)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "name", ["cases.csv.gz", "cases.csv.zst", "cases.jsonl", "cases.jsonl.gz", "cases.parquet", "cases.txt", "cases"]
 )

@@ -223,17 +223,21 @@ class Scorer:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+# Bytes of text that a column of Arrow can hold.
+_TEXT = 2**31 - 1
+
+
 # Both without pa.array, which loads pandas: a third of a second.
-
-
 def _doubles(values: NDArray[np.float64]) -> pa.Array:
     return pa.Array.from_buffers(pa.float64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def _strings(values: Sequence[str]) -> pa.Array:
     encoded = [value.encode() for value in values]
-    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
+    offsets = np.cumsum([0, *map(len, encoded)])
+    if offsets[-1] > _TEXT:
+        raise UsageError(f"{len(values)} case ids have {offsets[-1]} bytes together, expected {_TEXT} at most; shorten them")
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(encoded)))
 
 
 def _line(reject: Reject) -> int:

@@ -13,7 +13,7 @@ import typer
 from ddx import __version__
 from ddx.errors import DdxError, UsageError
 
-# Chunks run side by side, and the threads of OpenBLAS would take their cores to wait on; read where NumPy is imported first.
+# The threads of OpenBLAS spin while they wait, on the cores that solve chunks; it reads this where NumPy is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = typer.Typer(
@@ -74,7 +74,7 @@ def main() -> None:
             message, code = f"standard output{why}", 2
     if message:
         print(f"ddx: {message}", file=sys.stderr)
-    gc.freeze()  # or the interpreter looks through all that is about to go with the process, which takes it half a second
+    gc.freeze()  # at its end the interpreter would look through every object once more, for half a second
     sys.exit(code)  # type: ignore[arg-type]
 
 
