@@ -39,8 +39,9 @@ DENSE_SEEN = 6
 EFFORT = 1.0 / 512
 # Doubles of state up to which cases may be solved at the same time on several cores (256 MiB each).
 _SIDE_BY_SIDE = 2.0**25
-# Cases of one task; doubles of state that NumPy holds at once (2 MiB, the second-level cache of current processors).
-_CHUNK = 8192
+# Cases of one task (a chunk of a file is one); doubles of state that NumPy holds at once (2 MiB, the second-level cache of
+# current processors).
+_CHUNK = 12288
 _CHUNK_DOUBLES = 1 << 18
 # Natural logarithm of P(positive findings | absent ones) below which a case is computed again with longer exponents: 1e-260.
 DOUBT = -600.0
