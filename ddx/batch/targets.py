@@ -233,7 +233,9 @@ def _numbers(row: NDArray[np.float64]) -> bytes:
 
 def _to_parquet(part: IO[bytes], file: IO[bytes], schema: pa.Schema | None) -> None:
     """Row groups of equal size, whatever the batches were: the same rows make the same bytes."""
-    with pq.ParquetWriter(file, schema) as writer:
+    # Posteriors hardly repeat: dictionaries of them take a third of the time and save nothing.
+    texts = [field.name for field in schema or () if pa.types.is_string(field.type)]
+    with pq.ParquetWriter(file, schema, use_dictionary=texts) as writer:
         held = pa.table([pa.array([], field.type) for field in schema or ()], schema=schema)
         while size := part.read(8):
             batch = pa.ipc.read_record_batch(pa.py_buffer(part.read(int.from_bytes(size, "little"))), schema)
