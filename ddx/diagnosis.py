@@ -213,9 +213,7 @@ class Diagnosis:
     @cached_property
     def posterior(self) -> pd.Series[float]:
         """Cause id -> P(cause | evidence), descending. Causes may coexist: the values need not sum to one."""
-        import pandas as pd
-
-        series = pd.Series(self.result.marginal[0], index=list(self.model.network.causes), name="posterior")
+        series = _series(self.result.marginal[0], self.model.network.causes, "posterior")
         return series.sort_values(ascending=False, kind="stable")
 
     @property
@@ -231,25 +229,19 @@ class Diagnosis:
     @cached_property
     def context(self) -> pd.Series[float]:
         """Risk factor -> P(present | evidence); 1 or 0 where it was observed."""
-        import pandas as pd
-
-        return pd.Series(self.result.context[0], index=list(self.model.network.risk_factors), name="probability")
+        return _series(self.result.context[0], self.model.network.risk_factors, "probability")
 
     @cached_property
     def syndromes(self) -> pd.Series[float]:
         """Syndrome -> P(syndrome | evidence), descending; nobody observes them."""
-        import pandas as pd
-
-        series = pd.Series(self.result.syndrome[0], index=list(self.model.network.syndromes), name="probability")
+        series = _series(self.result.syndrome[0], self.model.network.syndromes, "probability")
         return series.sort_values(ascending=False, kind="stable")
 
     @cached_property
     def prior(self) -> pd.Series[float]:
         """Cause id -> probability for this age, sex and context before any finding."""
-        import pandas as pd
-
         prior = self.model.network.posterior(without_findings(self.evidence)).marginal[0]
-        return pd.Series(prior, index=list(self.model.network.causes), name="prior")
+        return _series(prior, self.model.network.causes, "prior")
 
     def table(self, draws: int = 100, seed: int = 0) -> pd.DataFrame:
         """label, code (ICD-10), urgency, prior, posterior, low, high, a row per cause, most probable first.
@@ -280,3 +272,9 @@ class Diagnosis:
             },
             index=pd.Index(ids, name="cause"),
         )
+
+
+def _series(values: NDArray[np.float64], index: Sequence[str], name: str) -> pd.Series[float]:
+    import pandas as pd
+
+    return pd.Series(values, index=list(index), name=name)

@@ -113,7 +113,7 @@ def test_every_target_holds_the_same_numbers(form, source, tmp_path, tiny):
 
 def test_more_text_than_a_column_of_arrow_holds_is_refused(source, tmp_path, tiny, monkeypatch):
     monkeypatch.setattr("ddx.batch.scoring._TEXT", 100)
-    with pytest.raises(ddx.UsageError, match=r"^59 case ids have \d+ bytes together, expected 100 at most; shorten them$"):
+    with pytest.raises(ddx.UsageError, match=r"^59 texts have \d+ bytes together, expected 100 at most; shorten the ids$"):
         ddx.score_file(source, tmp_path / "out.csv", tiny)
     assert not list(tmp_path.iterdir())
 

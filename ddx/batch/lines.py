@@ -174,7 +174,7 @@ class CsvRows:
         starts = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
         starts = np.r_[0, starts if block.endswith(b"\n") else np.r_[starts, len(block)]]
         rows = len(starts) - 1
-        size = -(-rows // -(-rows // ROWS))  # a short chunk takes nearly as long as a full one
+        size = -(-rows // -(-rows // ROWS))  # alike: a chunk costs something however short it is
         for first in range(0, rows, size):
             edges = starts[first : first + size + 1]
             yield self._parsed(names, block[edges[0] : edges[-1]], edges - edges[0])

@@ -141,7 +141,7 @@ def score_file(
         "form": asdict(scorer.form),
         "formats": [input_format, output_format],
         "rejects": side,
-        "ddx": _versions()["ddx"],
+        "ddx": __version__,
     }
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(Source(source, encoding, input_format))

@@ -236,7 +236,7 @@ def _strings(values: Sequence[str]) -> pa.Array:
     encoded = [value.encode() for value in values]
     offsets = np.cumsum([0, *map(len, encoded)])
     if offsets[-1] > _TEXT:
-        raise UsageError(f"{len(values)} case ids have {offsets[-1]} bytes together, expected {_TEXT} at most; shorten them")
+        raise UsageError(f"{len(values)} texts have {offsets[-1]} bytes together, expected {_TEXT} at most; shorten the ids")
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(encoded)))
 
 

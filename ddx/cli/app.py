@@ -13,9 +13,6 @@ import typer
 from ddx import __version__
 from ddx.errors import DdxError, UsageError
 
-# The threads of OpenBLAS spin while they wait, on the cores that solve chunks; it reads this where NumPy is first imported.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 app = typer.Typer(
     name="ddx",
     help="Bayesian differential diagnosis, exact and traceable. For research and teaching; not a medical device.",
@@ -49,6 +46,8 @@ Sex = Annotated[str | None, typer.Option("--sex", help="female or male.")]
 
 def main() -> None:
     """Run the command line; whatever stops it ends with one text and exit code 2."""
+    # The threads of OpenBLAS spin while they wait, on the cores that solve chunks; commands import NumPy, which reads this.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is no reason to stop
             stream.reconfigure(errors="backslashreplace")
