@@ -876,7 +876,7 @@ def test_layers_that_are_not_there_have_no_slopes(kernel):
 
 def test_a_large_case_asks_for_the_compiled_kernel(monkeypatch):
     asked = []
-    monkeypatch.setattr(sys.modules["ddx.inference.gradient"], "load_compiled", lambda _, expected=0.0: asked.append(expected))
+    monkeypatch.setattr(sys.modules["ddx.inference.adjoint"], "load_compiled", lambda _, expected=0.0: asked.append(expected))
     for m in (4, 12):
         gradient(random_example(9, 14, m, density=1.0).network(), np.ones((1, m)))
     nothing, small, nothing_again, large = asked

@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 from numba import config
 
-from ddx.inference import kernel, kernel_cases
+from ddx.inference import kernel_adjoint, kernel_cases
+from ddx.inference.adjoint import Collected
 from ddx.inference.dispatch import Raw, log_of
 from ddx.inference.kernel_cases import Arrays, Cases, Results, plan_case
 from ddx.inference.lists import ListedRows, distinct, shares
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.program import Program
-from ddx.inference.recursion import Block, Slopes
 from ddx.inference.rows import Groups, Rows, Tables
 
 THREADS = int(vars(config)["NUMBA_NUM_THREADS"])
 LANES = 64  # most cases that are solved side by side
 
-__all__ = ["THREADS", "distinct", "plan_case", "rows_for", "run_groups", "solve_block"]
+__all__ = ["THREADS", "distinct", "plan_case", "rows_for", "run_adjoint", "run_groups"]
 
 
 def rows_for(network: Network) -> type[Rows]:
@@ -33,6 +32,13 @@ def run_groups(rows: Rows, groups: Groups, tables: Tables, effort: float, limit:
     cases, results = _cases(rows, order, tables), _results(rows, tables)
     kernel_cases.run_groups(_arrays(rows), cases, bounds, dense, LANES, effort, limit, results)
     return _raw(results)
+
+
+def run_adjoint(rows: Rows, groups: Groups, tables: Tables, effort: float, limit: float, collected: Collected) -> None:
+    """The same with all derivatives, into rows of ``collected``."""
+    order, bounds, dense = groups
+    cases = _cases(rows, order, tables)
+    kernel_adjoint.run_adjoint(_arrays(rows), cases, bounds, dense, LANES, effort, limit, collected)
 
 
 def _arrays(rows: Rows) -> Arrays:
@@ -92,15 +98,3 @@ def _results(rows: Rows, tables: Tables) -> Results:
 
 def _raw(results: Any) -> Raw:
     return Raw(log_of(results.mantissa, results.exponent), results.present, results.context, results.syndrome, results.doubles)
-
-
-def solve_block(program: Program, block: Block, full: bool) -> Slopes:
-    """What ``recursion.solve`` returns, for a block of one case."""
-    columns = (block.absent, block.present, block.link, block.entry, block.leave, block.factor)
-    absent, present, link, entry, leave, factor = (np.ascontiguousarray(a).ravel() for a in columns)
-    numbers = kernel.Block(absent, present, link, 1.0 - link, entry, leave, factor)
-    slopes = kernel_cases.empty_slopes(numbers, full)
-    mantissa, exponent = np.empty(1), np.empty(1, dtype=np.intp)
-    kernel.solve(program, 1, numbers, kernel.room(program, 1, full), full, mantissa, exponent, slopes)
-    filled = (slopes.present, slopes.marginal, slopes.absent, slopes.link, slopes.entry, slopes.factor)
-    return Slopes(mantissa, exponent, *(a[:, None] for a in filled))

@@ -7,7 +7,7 @@ and the kernel only decide how fast the same numbers appear.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -109,30 +109,36 @@ def run(problem: Problem, kernel: Kernel, limit: float) -> Solved:
     if alike is None or len(alike[1]) != n:
         alike = _distinct(problem, compiled)
     result = Solved.empty(n, problem.network, alike)
-    with cores.of(_threads(compiled)) as threads:
-        _solve_all(problem, kernel, compiled, threads, limit, result)
+
+    def task(at: Ints, limit: float) -> None:
+        _solve_group(problem.rows(at, compiled), compiled, kernel, limit, result)
+
+    over_cores(problem, alike[0], compiled, limit, _CHUNK, task, result.doubles)
     result.spread()
     return result
 
 
-def _solve_all(problem: Problem, kernel: Kernel, compiled: Any, threads: int, limit: float, result: Solved) -> None:
-    first = result.alike[0]
-    size = max(1, min(_CHUNK, -(-len(first) // threads)))
-    chunks = [first[start : start + size] for start in range(0, len(first), size)]
-    groups = [chunk[g] for chunk in chunks for g in groups_of(_open_context(problem, chunk))]
+def over_cores(
+    problem: Problem, cases: Ints, compiled: Any, limit: float, most: int, task: Callable[[Ints, float], None], doubles: Floats
+) -> None:
+    """task(some cases, their limit) for cases with the same unknown context, ``most`` at a time, on all cores.
+
+    It puts into ``doubles`` (N,) what a case needs. Cases that need more than what the cores can have side by side have their
+    turn alone; those that need more than ``limit`` are left.
+    """
     shared = min(limit, _SIDE_BY_SIDE)
-
-    def task(at: Ints) -> None:
-        _solve_group(problem.rows(at, compiled), compiled, kernel, shared, result)
-
-    if len(groups) > 1 and threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(task, groups))
-    else:
-        for at in groups:
-            task(at)
-    for i in first[(result.doubles[first] > shared) & (result.doubles[first] <= limit)]:
-        _solve_group(problem.rows(np.array([i]), compiled), compiled, kernel, limit, result)
+    with cores.of(_threads(compiled)) as threads:
+        size = max(1, min(most, -(-len(cases) // threads)))
+        chunks = [cases[start : start + size] for start in range(0, len(cases), size)]
+        groups = [chunk[g] for chunk in chunks for g in groups_of(_open_context(problem, chunk))]
+        if len(groups) > 1 and threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(task, groups, [shared] * len(groups)))
+        else:
+            for at in groups:
+                task(at, shared)
+        for i in cases[(doubles[cases] > shared) & (doubles[cases] <= limit)]:
+            task(np.array([i]), limit)
 
 
 def _open_context(problem: Problem, at: Ints) -> Any:
@@ -212,12 +218,10 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         result.log_no_cause[rows.at] = rows.log_no_cause()
     if not rows.network.n_syndromes:
         result.log_leak[rows.at] = rows.log_all_from_leak()
-    n_seen = rows.seen.sum(axis=1)
-    n_slots = rows.n_positive + n_seen
-    dense = (n_slots <= np.where(n_seen > 0, DENSE_SEEN, DENSE)) & (not open_context)
+    dense = dense_rows(rows)
     groups = order, bounds, of_dense = rows.grouped(dense)
     if compiled is None:
-        states = rows.network.n_causes * float((1 << n_slots[dense]).sum())
+        states = rows.network.n_causes * float((1 << (rows.n_positive + rows.seen.sum(axis=1))[dense]).sum())
         expected = SMALL_DOUBLE * states + np.count_nonzero(~of_dense) * PLAN
         if not dense.all():
             some = [plan_of(rows, i, tables.first, None, 0.0)[2] for i in order[bounds[:-1]][~of_dense][:3].tolist()]
@@ -231,13 +235,19 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         return
     for start, stop in pairwise(bounds.tolist()):
         chosen = order[start:stop]
-        planned = _plan(rows, int(chosen[0]), tables.first, dense)
+        planned = plan_in_group(rows, int(chosen[0]), tables.first, dense)
         result.doubles[rows.at[chosen]] = planned[2]
-        size = max(1, int(_CHUNK_DOUBLES // planned[2]))
-        for part in np.split(chosen, range(size, len(chosen), size)) if planned[2] <= limit else ():
+        for part in parts_of(chosen, planned[2]) if planned[2] <= limit else ():
             with meter.running():
                 raw = run_numpy(rows, part, take(tables, part), planned)
             _put(rows, part, tables, raw, result, dense)
+
+
+def dense_rows(rows: Rows) -> Booleans:
+    """Which cases (n,) follow a dense plan."""
+    n_seen = rows.seen.sum(axis=1)
+    few = rows.n_positive + n_seen <= np.where(n_seen > 0, DENSE_SEEN, DENSE)
+    return np.asarray(few & (not (rows.depends & rows.unknown[0]).any()))
 
 
 def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
@@ -247,7 +257,7 @@ def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Pl
     return layout, program, float(doubles)
 
 
-def _plan(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
+def plan_in_group(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
     """The plan that a case shares with its group."""
     if not dense[i]:
         return plan_of(rows, i, first, None, EFFORT)
@@ -271,6 +281,12 @@ def _dense(m: int, n_causes: int, seen: bytes, syndrome_on: bytes) -> Planned:
         EFFORT,
     )
     return layout, program, float(doubles)
+
+
+def parts_of(chosen: Ints, doubles: float) -> list[Ints]:
+    """Cases that share a plan, so many at a time as NumPy's states fit into the cache."""
+    size = max(1, int(_CHUNK_DOUBLES // doubles))
+    return np.split(chosen, range(size, len(chosen), size))
 
 
 def take(tables: Tables, chosen: Ints) -> Tables:
@@ -336,7 +352,7 @@ def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, den
     result.log_evidence[at] = raw.log_mantissa + part.log_scale + rows.log_constant[chosen]
     for i in np.flatnonzero(raw.log_mantissa < DOUBT):
         row = int(chosen[i])
-        _solve_widely(rows, row, result, _plan(rows, row, tables.first, dense))
+        _solve_widely(rows, row, result, plan_in_group(rows, row, tables.first, dense))
 
 
 def _solve_widely(rows: Rows, i: int, result: Solved, planned: Planned) -> None:

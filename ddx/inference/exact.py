@@ -34,13 +34,13 @@ def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) ->
     return Problem(network, findings, observed, _given_observed_children(prior, observed, network.requires))
 
 
-def refuse_large(problem: Problem, solved: Solved, memory_gib: float) -> None:
+def refuse_large(problem: Problem, doubles: Floats, memory_gib: float) -> None:
     """Raise EvidenceTooLarge for the first case beyond the budget."""
-    large = np.flatnonzero(solved.doubles > memory_gib * 2**27)
+    large = np.flatnonzero(doubles > memory_gib * 2**27)
     if len(large):
         row = int(large[0])
         n_findings = int((problem.findings[row] > 0.0).sum())
-        raise EvidenceTooLarge(row, n_findings, float(solved.doubles[row]) / 2**27, memory_gib)
+        raise EvidenceTooLarge(row, n_findings, float(doubles[row]) / 2**27, memory_gib)
 
 
 def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Floats:
@@ -64,7 +64,7 @@ def log_findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: flo
         alone = Network(np.zeros(1), np.zeros((net.n_findings, 1)), net.leak)
     no_context = np.zeros((len(problem.findings), 0))
     solved = run(Problem(alone, problem.findings, no_context, no_context, alike=problem.alike), kernel, memory_gib * 2**27)
-    refuse_large(problem, solved, memory_gib)
+    refuse_large(problem, solved.doubles, memory_gib)
     return solved.log_evidence
 
 
@@ -85,7 +85,7 @@ def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: b
     question: Question = "only" if only else "none"
     prior = Problem(alone, nothing, problem.observed[:m], problem.context_prior[:m], question, problem.alike)
     solved = run(prior, kernel, memory_gib * 2**27)
-    refuse_large(prior, solved, memory_gib)
+    refuse_large(prior, solved.doubles, memory_gib)
     return solved
 
 

@@ -65,7 +65,7 @@ class Results(NamedTuple):
 
 
 @compile_function
-def _gather(
+def gather(
     arrays: Arrays,
     cases: Cases,
     row: int,
@@ -150,20 +150,16 @@ def _put(results: Results, row: int, layout: Layout, lane: int, lanes: int, slop
 
 
 @compile_function
-def _empty_block(layout: Layout, entries: int, lanes: int) -> Block:
+def empty_block(layout: Layout, entries: int, lanes: int) -> Block:
+    """Room for the numbers of some cases."""
     slots, links, factors = len(layout.slot_kind) * lanes, len(layout.bit_slot) * lanes, 0
     for r in range(len(layout.factor)):
         factors += lanes << (layout.factor_first[r + 1] - layout.factor_first[r])
     entries *= lanes
     return Block(
-        np.empty(entries),
-        np.empty(entries),
-        np.empty(links),
-        np.empty(links),
-        np.empty(slots),
-        np.empty(2 * slots),
-        np.empty(factors),
-    )
+        np.empty(entries), np.empty(entries), np.empty(links), np.empty(links),
+        np.empty(slots), np.empty(2 * slots), np.empty(factors),
+    )  # fmt: skip
 
 
 @compile_function
@@ -228,7 +224,7 @@ def _doubles(layout: Layout) -> int:
 
 
 @compile_function
-def _lanes(widest: int, n: int, most: int) -> int:
+def lanes_of(widest: int, n: int, most: int) -> int:
     """How many of n cases are solved side by side: few enough for the caches; a large state fills them alone.
 
     Turns of nearly equal size, in full registers: cases that only fill a turn take as long as the others.
@@ -241,21 +237,27 @@ def _lanes(widest: int, n: int, most: int) -> int:
 
 
 @compile_function
+def fill_lanes(arrays: Arrays, cases: Cases, start: int, last: int, layout: Layout, lanes: int, block: Block) -> None:
+    """The numbers of some cases of a group that ends before ``last``, whose last case fills lanes that are left over."""
+    for lane in range(lanes):
+        row = cases.order[min(start + lane, last - 1)]
+        gather(arrays, cases, row, layout, lane, lanes, block)
+        for e in range(cases.absent.shape[1]):
+            block.absent[e * lanes + lane] = cases.absent[row, e]
+            block.present[e * lanes + lane] = cases.present[row, e]
+
+
+@compile_function
 def _side_by_side(
     arrays: Arrays, cases: Cases, first: int, last: int, layout: Layout, program: Program, lanes: int, results: Results
 ) -> None:
     """Some cases that share a layout and a program, ``lanes`` at a time."""
     entries = cases.absent.shape[1]
-    block = _empty_block(layout, entries, lanes)
+    block = empty_block(layout, entries, lanes)
     slopes, space = empty_slopes(block, False), room(program, lanes, False)
     mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
     for start in range(first, last, lanes):
-        for lane in range(lanes):
-            row = cases.order[min(start + lane, last - 1)]
-            _gather(arrays, cases, row, layout, lane, lanes, block)
-            for e in range(entries):
-                block.absent[e * lanes + lane] = cases.absent[row, e]
-                block.present[e * lanes + lane] = cases.present[row, e]
+        fill_lanes(arrays, cases, start, last, layout, lanes, block)
         solve(program, lanes, block, space, False, mantissa, exponent, slopes)
         for lane in range(min(lanes, last - start)):
             row = cases.order[start + lane]
@@ -263,6 +265,21 @@ def _side_by_side(
             for e in range(entries):
                 results.present[row, e] = slopes.present[e * lanes + lane]
             _put(results, row, layout, lane, lanes, slopes)
+
+
+@compile_function
+def plan_group(arrays: Arrays, cases: Cases, row: int, dense: bool, effort: float) -> tuple[Layout, Program, float]:
+    """The plan that a case shares with its group, and the doubles of state that it needs."""
+    link_on, syndrome_on, finding_syndrome_on = _linked(arrays, cases, row)
+    if dense:
+        for b in range(link_on.shape[0]):
+            link_on[b] = True
+            finding_syndrome_on[b] = cases.seen[row]
+    plan: tuple[Layout, Program, float] = plan_case(
+        link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
+        arrays.requires, cases.table_first, effort,
+    )  # fmt: skip
+    return plan
 
 
 @compile_function
@@ -282,21 +299,12 @@ def run_groups(
     )
     for g in range(len(dense)):
         first, last = bounds[g], bounds[g + 1]
-        row = cases.order[first]
-        link_on, syndrome_on, finding_syndrome_on = _linked(arrays, cases, row)
-        if dense[g]:
-            for b in range(link_on.shape[0]):
-                link_on[b] = True
-                finding_syndrome_on[b] = cases.seen[row]
-        layout, program, doubles = plan_case(
-            link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
-            arrays.requires, cases.table_first, effort,
-        )  # fmt: skip
+        layout, program, doubles = plan_group(arrays, cases, cases.order[first], dense[g], effort)
         for i in range(first, last):
             results.doubles[cases.order[i]] = doubles
         if doubles > limit:
             continue
-        lanes = _lanes(program.size[2], last - first, most)
+        lanes = lanes_of(program.size[2], last - first, most)
         if lanes > one:
             _side_by_side(arrays, cases, first, last, layout, program, lanes, results)
             continue
@@ -313,7 +321,7 @@ def run_groups(
             )  # fmt: skip
             slopes.present[:] = 1.0
             slopes.marginal[:] = 0.0
-            _gather(arrays, cases, row, layout, lane, one, block)
+            gather(arrays, cases, row, layout, lane, one, block)
             if doubles <= KEPT and len(program.segment_first) == 2 and len(layout.context_slot) == 0:
                 results.mantissa[row], results.exponent[row] = solve_small(program, block, space, slopes)
             else:

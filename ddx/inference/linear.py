@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ddx.inference.choice import DOUBLE, Kernel, load_compiled
+from ddx.inference.adjoint import NOBODY, Runs
+from ddx.inference.choice import Kernel
 from ddx.inference.exact import checked
-from ddx.inference.gradient import Priors, SingleCase
+from ddx.inference.gradient import Parts, Priors, each_run, links
 from ddx.inference.network import Floats, Ints, Network
 
 
@@ -81,66 +80,45 @@ def linear(
     n, t = len(problem.findings), 1 + len(targets)
     now = np.full((n, t), np.nan)
     link = np.full((n, t, network.n_findings, network.n_causes), np.nan)
-    priors = []
-    compiled = load_compiled(kernel)
-    for i in range(n):
-        case = SingleCase.of(problem, i, compiled, memory_gib)
-        if compiled is None:
-            compiled = load_compiled(kernel, 2.0 * t * DOUBLE * case.doubles)
-        passes = _Passes(case, compiled, targets)
-        now[i], link[i] = passes.now, passes.link
-        priors.append(passes.priors)
-    return Linear(now, link, tuple(priors))
+    priors: list[PriorWeights | None] = [None] * n
+
+    def put(runs: Runs, at: Ints) -> None:
+        log = runs.log.reshape(t, len(at))
+        now[at] = np.where(np.isneginf(log[0]), np.nan, np.minimum(np.exp(log - log[0]), 1.0)).T
+        link[at] = _link_slopes(runs, now[at], targets)
+        for i, weights in zip(at.tolist(), _prior_weights(runs, now[at]), strict=True):
+            priors[i] = weights
+
+    each_run(problem, (NOBODY, *targets), kernel, memory_gib, put)
+    return Linear(now, link, tuple(weights for weights in priors if weights is not None))
 
 
-class _Passes:
-    """All passes of one case."""
+def _link_slopes(runs: Runs, now: Floats, targets: Sequence[int]) -> Floats:
+    """Derivatives (n, T, F, K) to the links."""
+    n, t = now.shape
+    parts = Parts.of(runs)
+    wide = links(runs.rows, parts.present, parts.freed, parts.link, n * t).reshape(t, n, *runs.rows.network.link.shape[-2:])
+    slopes = now[:, :, None, None] * wide.swapaxes(0, 1)
+    for i, j in np.argwhere(now[:, 1:] == 0.0):
+        # The evidence excludes the target: only its own links could change that.
+        own = slopes[i, 0, :, targets[j]]
+        slopes[i, 1 + j] = 0.0
+        slopes[i, 1 + j, :, targets[j]] = own
+    slopes[np.isnan(now)] = np.nan
+    return slopes
 
-    def __init__(self, case: SingleCase, compiled: Any, targets: Sequence[int]) -> None:
-        self.case, self.targets = case, [None, *targets]
-        with np.errstate(over="ignore"):
-            self.solved = [case.solved(compiled, target) for target in self.targets]
 
-    @cached_property
-    def now(self) -> Floats:
-        """P(evidence) and P(target, evidence) (T,) over P(evidence)."""
-        log = np.array([log for log, _, _ in self.solved])
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isneginf(log[0]), np.nan, np.minimum(np.exp(log - log[0]), 1.0))
+def _prior_weights(runs: Runs, now: Floats) -> list[PriorWeights]:
+    """Slopes to the normalized tables -> weights of the probabilities in them."""
+    n, t = now.shape
+    p = Priors.of(runs.rows, runs.tables)
+    slope_absent, slope_present = runs.slopes()
+    entries = len(p.cause)
 
-    @cached_property
-    def link(self) -> Floats:
-        """Their derivatives (T, F, K) to the links."""
-        found = []
-        for target, now, (_, tables, slopes) in zip(self.targets, self.now, self.solved, strict=True):
-            if now > 0.0:
-                found.append(now * self.case.chain_rule(tables, slopes, target)["link"])
-                continue
-            # The evidence excludes the target: only its own links could change that.
-            excluded = np.full_like(found[0], now) if found else np.full(self.case.rows.network.link.shape[-2:], np.nan)
-            if found and target is not None:
-                excluded[:, target] = found[0][:, target]
-            found.append(excluded)
-        return np.stack(found)
+    def weights(slope: Floats) -> Floats:
+        by_case = np.asarray(slope, dtype=np.float64).reshape(t, n, entries).swapaxes(0, 1)
+        return np.where(now[:, :, None] == 0.0, 0.0, now[:, :, None] * by_case)
 
-    @cached_property
-    def priors(self) -> PriorWeights:
-        """Slopes to the normalized tables -> weights of the probabilities in them."""
-        rows, tables = self.case.rows, self.case.tables
-        p = Priors.of(rows, tables)
-        absent, present = [], []
-        for target, now, (_, _, slopes) in zip(self.targets, self.now, self.solved, strict=True):
-            if now == 0.0:
-                absent.append(np.zeros(len(p.cause)))
-                present.append(np.zeros(len(p.cause)))
-                continue
-            not_there, there = slopes.absent[:, 0] * p.inverse, slopes.present[:, 0] * p.escape
-            if target is not None:
-                own = p.cause == target
-                if target not in self.case.layout.cause:
-                    # Nothing observed depends on it beyond its absent findings: P(target, e) / P(e) is its own entry.
-                    there = np.where(own, p.escape / tables.present[0], there)
-                not_there = np.where(own, 0.0, not_there)
-            absent.append(now * not_there)
-            present.append(now * there)
-        return PriorWeights(tables.first, p.context, np.stack(absent), np.stack(present))
+    absent, present = weights(slope_absent * p.inverse), weights(slope_present * p.escape)
+    context = np.broadcast_to(p.context, (n * t, entries, p.context.shape[-1]))
+    return [PriorWeights(runs.tables.first, context[i], absent[i], present[i]) for i in range(n)]

@@ -140,7 +140,7 @@ def posterior(
     solved = run(problem, kernel, memory_gib * 2**27)
     large = solved.doubles > memory_gib * 2**27
     if method == "exact":
-        refuse_large(problem, solved, memory_gib)
+        refuse_large(problem, solved.doubles, memory_gib)
     certain = None
     if method == "bounds" or large.any():
         certain = bounds(network, evidence, context, memory_gib=memory_gib, effort=effort, tolerance=tolerance)

@@ -166,6 +166,6 @@ def _log_likelihood_with_syndromes(problem: Problem, kernel: Kernel, memory_gib:
         network = Network(prior, link, net.leak, context_log_odds=log_odds, context_prior=np.array([0.5]))
         only = Problem(network, v, np.ones((n, 1)), np.full((n, 1), 0.5))
         solved = run(only, kernel, memory_gib * 2**27)
-        refuse_large(only, solved, memory_gib)
+        refuse_large(only, solved.doubles, memory_gib)
         result[:, k] = solved.log_evidence
     return result

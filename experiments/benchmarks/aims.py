@@ -86,8 +86,7 @@ def against_aims(tables: dict[str, Table]) -> Table:
             slope,
             10.0,
             why=f"the slowest is {at[0]} with {at[1]} present, {at[2]} in a call; {sum(r <= 10.0 for r in ratios.values())} of "
-            f"{len(ratios)} rows of the table are within: posteriors of many small cases share one call of the kernel, "
-            "gradients start it once a case",
+            f"{len(ratios)} rows of the table are within",
         ),
         _row("10,000 parameter draws of one case", "<= 2 s", f"{show(draws)} s", draws, 2.0),
         _row("value of every unobserved finding for one case", "<= 20 ms", "", None, 20.0),
