@@ -120,14 +120,14 @@ def exact(network, row, observed=None):
             if name in SPARSE and array[at] == 0.0:
                 continue
             here, changed = array.copy(), list(factors)
-            here[at] += 1e-30j
+            here[at] += 1e-60j  # small beside the smallest parameters (1e-30), too
             own = arrays[layer] | {name: here}
             if layer == 2:  # only one of the findings changes
                 changed[2] = factors[2].copy()
                 changed[2][:, at[:1]] = definition.of_findings(**own, some=at[:1])
             else:
                 changed[layer] = functions[layer](**own)
-            slope[at] = definition.answer(*changed).imag / 1e-30
+            slope[at] = definition.answer(*changed).imag / 1e-60
         result[name] = slope
     # Not determined, and documented as such: a syndrome that an absent finding rules out.
     result["finding_syndrome"][(row == 0.0)[:, None] & (network.finding_syndrome == 1.0)] = nan

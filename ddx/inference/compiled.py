@@ -10,7 +10,8 @@ from numba import config
 from ddx.inference import kernel_adjoint, kernel_cases
 from ddx.inference.adjoint import Collected
 from ddx.inference.dispatch import Raw, log_of
-from ddx.inference.kernel_cases import Arrays, Cases, Results, plan_case
+from ddx.inference.kernel_cases import Results, plan_case
+from ddx.inference.kernel_gather import Arrays, Cases
 from ddx.inference.lists import ListedRows, distinct, shares
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.rows import Groups, Rows, Tables

@@ -34,7 +34,7 @@ Planned = tuple[Layout, Program, float]
 # finding: side by side in the registers, that is faster than to plan for each and to skip what is not linked. The same for
 # positive findings and seen syndromes.
 DENSE = 8
-DENSE_SEEN = 6
+DENSE_SEEN = 7
 # Moves of the search for an order, for every double of state.
 EFFORT = 1.0 / 512
 # Doubles of state up to which cases may be solved at the same time on several cores (256 MiB each).

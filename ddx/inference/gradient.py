@@ -225,6 +225,7 @@ def _links_of_absent(absent: Booleans, present: Floats, weight: Floats) -> Float
     per_unit = np.where((weight == 0.0) | (weight == 1.0), 0.0, -1.0 / (1.0 - weight))
     wide: Floats = present[:, None, :] * per_unit
     wide *= absent[:, :, None]
+    wide += 0.0  # no -0
     return wide
 
 

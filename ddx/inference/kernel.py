@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ddx.inference.kernel_base import STEP, U, compile_function, load, store
 from ddx.inference.kernel_state import (
-    U,
     bring_back,
-    compile_function,
     copy,
     entry,
     fold,
@@ -25,6 +24,7 @@ from ddx.inference.kernel_state import (
     sum_out,
     weigh,
 )
+from ddx.inference.kernel_wide import meet
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import ABSORB, INTRODUCE, OBSERVE, SUM_OUT, Program
 from ddx.inference.recursion import SMALLEST_SHIFT
@@ -73,7 +73,7 @@ def room(program: Program, lanes: int, full: bool) -> Workspace:
     extra = widest if full else 0
     return Workspace(
         np.empty(program.size[0] * lanes),
-        np.empty(program.size[1] * lanes),
+        np.empty((program.size[1] + 1) * lanes),  # the last state too
         np.empty(widest),
         np.empty(widest),
         np.empty(widest),
@@ -84,17 +84,17 @@ def room(program: Program, lanes: int, full: bool) -> Workspace:
 
 
 @compile_function
-def _forward(program: Program, s: int, lanes: int, block: Block, before: Floats, state: Floats) -> None:
-    """The state after step s, not yet scaled; ``before`` is what is in ``state`` at first."""
+def _forward(program: Program, s: int, lanes: int, block: Block, before: Floats, after: Floats) -> None:
+    """The state after step s, not yet scaled."""
     absent, present, link, escape, entry, leave, factor = block
     action, subject, width = program.action[s], program.subject[s], program.width[s]
     size = 1 << width
     shifts = program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
     if action == ABSORB:
-        links(False, program, s, program.bit_first[s] - 1, lanes, link, escape, state)
-        mix(size, lanes, shifts, program.table[s], absent, present, before, state, state)
+        links(False, program, s, program.bit_first[s] - 1, lanes, link, escape, before, after)
+        mix(size, lanes, shifts, program.table[s], absent, present, before, after, after)
     elif action == OBSERVE:
-        weigh(size, lanes, shifts, program.table[s], factor, state)
+        weigh(size, lanes, shifts, program.table[s], factor, before, after)
     elif action == INTRODUCE:
         shift, n, first = program.shift[s], U(lanes), U(subject) * U(lanes)
         for i in range(U(size)):
@@ -102,10 +102,10 @@ def _forward(program: Program, s: int, lanes: int, block: Block, before: Floats,
             for lane in range(n):
                 high = entry[first + lane] if possible else 0.0
                 x, e = before[i * n + lane], U(2) * i * n + lane
-                state[e + n] = x * high
-                state[e] = x * (1.0 - high)
+                after[e + n] = x * high
+                after[e] = x * (1.0 - high)
     else:
-        sum_out(size, program.shift[s], lanes, leave, subject, state)
+        sum_out(size, program.shift[s], lanes, leave, subject, before, after)
 
 
 @compile_function
@@ -117,26 +117,32 @@ def _link_slopes(
     size = 1 << program.width[s]
     shifts = program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
     other, spread, again = space.other, space.spread, space.again
-    copy(before, 0, spread, 0, size * lanes)
-    links(False, program, s, program.bit_first[s] - 1, lanes, link, escape, spread)
+    inverse = np.empty(lanes)
+    links(False, program, s, program.bit_first[s] - 1, lanes, link, escape, before, spread)
     for b in range(program.bit_first[s], program.bit_first[s + 1]):
         half, first = 1 << program.bit_shift[b], program.bit_link[b] * lanes
         certain = False
         for lane in range(lanes):
             certain = certain or link[first + lane] == 1.0
         if certain:
-            copy(before, 0, again, 0, size * lanes)
-            links(False, program, s, b, lanes, link, escape, again)
-        o = 0
+            links(False, program, s, b, lanes, link, escape, before, again)
+        for lane in range(lanes):
+            inverse[lane] = 1.0 / escape[first + lane]
+        o, n = U(0), U(lanes)
         for start in range(0, size, 2 * half):
             for i in range(start, start + half):
-                c = (program.table[s] + entry(i, shifts)) * lanes
-                for lane in range(lanes):
-                    e = i * lanes + lane
-                    w = link[first + lane]
-                    others = again[e] if w == 1.0 else spread[e] / (1.0 - w)
-                    other[o] = present[c + lane] * others * (adjoint[e + half * lanes] - adjoint[e])
-                    o += 1
+                c, e = U(program.table[s] + entry(i, shifts)) * n, U(i) * n
+                up = e + U(half) * n
+                if lanes > 1 and not certain:
+                    for k in range(U(0), n, STEP):
+                        others = load(spread, e + k) * load(inverse, k)
+                        change = load(adjoint, up + k) - load(adjoint, e + k)
+                        store(other, o + k, load(present, c + k) * others * change)
+                else:
+                    for lane in range(n):
+                        left = again[e + lane] if link[first + lane] == 1.0 else spread[e + lane] * inverse[lane]
+                        other[o + lane] = present[c + lane] * left * (adjoint[up + lane] - adjoint[e + lane])
+                o += n
         fold(other, size // 2, lanes)
         copy(other, 0, d_link, first, lanes)
 
@@ -161,17 +167,21 @@ def _backward(
     shifts = program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
     table = program.table[s]
     if action == ABSORB:
-        copy(adjoint, 0, work, 0, size * lanes)
-        links(True, program, s, program.bit_first[s] - 1, lanes, link, escape, work)
-        inner(before, work, other, width, shifts, slopes.present, table, lanes)
+        links(True, program, s, program.bit_first[s] - 1, lanes, link, escape, adjoint, work)
         if full:
             inner(before, adjoint, other, width, shifts, slopes.absent, table, lanes)
             _link_slopes(program, s, lanes, block, before, adjoint, space, slopes.link)
-        mix(size, lanes, shifts, table, absent, present, adjoint, work, adjoint)
+        if lanes > 1 and size > 1 and len(shifts) == 0:
+            meet(size, lanes, table, absent, present, before, 0, work, adjoint, other)
+            fold(other, size // 2, lanes)
+            copy(other, 0, slopes.present, table * lanes, lanes)
+        else:
+            inner(before, work, other, width, shifts, slopes.present, table, lanes)
+            mix(size, lanes, shifts, table, absent, present, adjoint, work, adjoint)
     elif action == OBSERVE:
         if full:
             inner(before, adjoint, other, width, shifts, slopes.factor, table, lanes)
-        weigh(size, lanes, shifts, table, factor, adjoint)
+        weigh(size, lanes, shifts, table, factor, adjoint, adjoint)
     elif action == INTRODUCE:
         shift = program.shift[s]
         if full:
@@ -204,29 +214,33 @@ def solve(
     """Some cases, one a lane; the last three arguments are filled."""
     checkpoint, store, state = space.checkpoint, space.store, space.state
     n_segments = len(program.segment_first) - 1
+    n_steps = len(program.action)
+    before = state if n_segments > 1 or n_steps == 0 else store
     for lane in range(lanes):
-        state[lane], exponent[lane] = 1.0, 0
+        before[lane], exponent[lane] = 1.0, 0
     kept = 0
     for segment in range(n_segments):
         for s in range(program.segment_first[segment], program.segment_first[segment + 1]):
             size = lanes << program.width[s]
-            if s == program.segment_first[segment]:
-                copy(state, 0, checkpoint, kept, size)
-                kept += size
-            before = space.other
-            if n_segments == 1:
+            if n_segments > 1:
+                if s == program.segment_first[segment]:
+                    copy(state, 0, checkpoint, kept, size)
+                    kept += size
+                before, after = space.other, state
+                copy(state, 0, before, 0, size)
+            else:
                 before = store[program.offset[s] * lanes : program.offset[s] * lanes + size]
-            copy(state, 0, before, 0, size)
-            _forward(program, s, lanes, block, before, state)
+                after = store[program.offset[s + 1] * lanes :] if s + 1 < n_steps else state
+            _forward(program, s, lanes, block, before, after)
             if program.action[s] == SUM_OUT:
-                copy(state, 0, space.work, 0, size // 2)
+                copy(after, 0, space.work, 0, size // 2)
                 fold(space.work, size // 2 // lanes, lanes)
                 factors = space.scale[s * lanes : (s + 1) * lanes]
                 for lane in range(lanes):
                     shift = max(math.frexp(space.work[lane])[1], SMALLEST_SHIFT)
                     factors[lane] = math.ldexp(1.0, -shift)
                     exponent[lane] += shift
-                scale(state, size // 2 // lanes, lanes, factors)
+                scale(after, size // 2 // lanes, lanes, factors)
     adjoint = state
     copy(state, 0, mantissa, 0, lanes)
     for lane in range(lanes):
@@ -239,12 +253,9 @@ def solve(
             copy(checkpoint, kept, store, 0, size)
             for s in range(start, stop - 1):
                 here, there = program.offset[s] * lanes, program.offset[s + 1] * lanes
-                size, after = lanes << program.width[s], lanes << program.width[s + 1]
-                copy(store, here, space.other, 0, size)
-                _forward(program, s, lanes, block, store[here : here + size], space.other)
+                _forward(program, s, lanes, block, store[here : here + (lanes << program.width[s])], store[there:])
                 if program.action[s] == SUM_OUT:
-                    scale(space.other, after // lanes, lanes, space.scale[s * lanes : (s + 1) * lanes])
-                copy(space.other, 0, store, there, after)
+                    scale(store[there:], 1 << program.width[s + 1], lanes, space.scale[s * lanes : (s + 1) * lanes])
         for s in range(stop - 1, start - 1, -1):
             size = lanes << program.width[s]
             if program.action[s] == SUM_OUT:

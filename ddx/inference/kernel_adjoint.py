@@ -7,8 +7,9 @@ import numpy as np
 from ddx.inference import adjoint as _adjoint
 from ddx.inference.adjoint import CaseSlopes, Collected, Weights
 from ddx.inference.kernel import room, solve
-from ddx.inference.kernel_cases import Arrays, Cases, empty_block, empty_slopes, fill_lanes, lanes_of, plan_group
-from ddx.inference.kernel_state import compile_function
+from ddx.inference.kernel_base import compile_function
+from ddx.inference.kernel_cases import empty_block, empty_slopes, lanes_of, plan_group
+from ddx.inference.kernel_gather import Arrays, Cases, fill_lanes
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Ints
 

@@ -9,9 +9,11 @@ import numpy as np
 from ddx.inference import layout as _layout
 from ddx.inference import program as _program
 from ddx.inference.kernel import Block, Slopes, Workspace, room, solve
+from ddx.inference.kernel_base import WIDTH, compile_function
+from ddx.inference.kernel_gather import Arrays, Cases, fill_lanes, gather
+from ddx.inference.kernel_lanes import solve_lanes
 from ddx.inference.kernel_small import solve_small
-from ddx.inference.kernel_state import compile_function
-from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
+from ddx.inference.layout import CONTEXT, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import Program
 
@@ -24,35 +26,6 @@ plan_case = compile_function(_program.plan_case, assemble=assemble, search=searc
 KEPT = 2048
 
 
-class Arrays(NamedTuple):
-    """The network as the kernel reads it: every array with a case axis of length N, or 1 if all cases share it."""
-
-    link: Floats  # (., F, K)
-    leak: Floats  # (., F)
-    syndrome_link: Floats  # (., J, K)
-    syndrome_leak: Floats  # (., J)
-    finding_syndrome: Floats  # (., F, J)
-    depends: Booleans  # (K, C)
-    requires: Ints  # (C,)
-
-
-class Cases(NamedTuple):
-    """What the kernel reads of n cases."""
-
-    order: Ints  # the cases of the groups
-    at: Ints  # (n,) their indices in arrays with a case axis
-    first: Ints  # (n + 1,) bounds of the positive findings of a case
-    finding: Ints
-    value: Floats
-    seen: Booleans  # (n, J)
-    unknown: Booleans  # (C,)
-    context_prior: Floats  # (n, C)
-    syndrome_escape: Floats  # (n, J)
-    table_first: Ints  # (K + 1,)
-    absent: Floats  # (n, E)
-    present: Floats  # (n, E)
-
-
 class Results(NamedTuple):
     """What the kernel fills for n cases."""
 
@@ -62,82 +35,6 @@ class Results(NamedTuple):
     context: Floats  # (n, C)
     syndrome: Floats  # (n, J)
     doubles: Floats  # (n,) memory that a case needs; more than the limit: not solved
-
-
-@compile_function
-def gather(
-    arrays: Arrays,
-    cases: Cases,
-    row: int,
-    layout: Layout,
-    lane: int,
-    lanes: int,
-    block: Block,
-) -> None:
-    """The numbers of one case into its lane, but for the tables of causes; the same as ``Rows.block``."""
-    link, escape, entry, leave, factor = block.link, block.escape, block.entry, block.leave, block.factor
-    at = cases.at[row]
-    links = arrays.link[min(at, arrays.link.shape[0] - 1)]
-    leaks = arrays.leak[min(at, arrays.leak.shape[0] - 1)]
-    syndrome_links = arrays.syndrome_link[min(at, arrays.syndrome_link.shape[0] - 1)]
-    syndrome_leaks = arrays.syndrome_leak[min(at, arrays.syndrome_leak.shape[0] - 1)]
-    finding_syndromes = arrays.finding_syndrome[min(at, arrays.finding_syndrome.shape[0] - 1)]
-    finding = cases.finding[cases.first[row] : cases.first[row + 1]]
-    value = cases.value[cases.first[row] : cases.first[row + 1]]
-    n_slots = len(layout.slot_kind)
-    for a in range(len(layout.cause)):
-        k = layout.cause[a]
-        for b in range(layout.bit_first[a], layout.bit_first[a + 1]):
-            kind, index = layout.slot_kind[layout.bit_slot[b]], layout.slot_index[layout.bit_slot[b]]
-            w = 1.0
-            if kind == FINDING:
-                w = links[finding[index], k]
-            elif kind == SYNDROME:
-                w = syndrome_links[index, k]
-            link[b * lanes + lane] = w
-            escape[b * lanes + lane] = 1.0 - w
-    for v in range(n_slots):
-        kind, index = layout.slot_kind[v], layout.slot_index[v]
-        p, u0, u1 = 0.0, 1.0, 1.0
-        if kind == CONTEXT:
-            p = cases.context_prior[row, index]
-        elif kind == SYNDROME:
-            p = syndrome_leaks[index]
-            u1 = cases.syndrome_escape[row, index]
-        elif kind == FINDING:
-            p = leaks[finding[index]]
-            u0, u1 = 1.0 - value[index], value[index]
-        entry[v * lanes + lane] = p
-        leave[v * lanes + lane] = u0
-        leave[(n_slots + v) * lanes + lane] = u1
-    start = 0
-    for r in range(len(layout.factor)):
-        position = layout.factor[r]
-        parents = layout.factor_first[r + 1] - layout.factor_first[r]
-        base = leaks[finding[position]]
-        for j in range(parents):
-            slot = layout.factor_slot[layout.factor_first[r] + j]
-            if layout.slot_kind[slot] == FINDING:
-                base = 0.0
-                leave[slot * lanes + lane] = 1.0
-                leave[(n_slots + slot) * lanes + lane] = 1.0
-        table = np.empty((2, 1 << parents))
-        table[0, 0], table[1, 0] = base, 1.0 - base
-        for j in range(parents):
-            slot = layout.factor_slot[layout.factor_first[r] + j]
-            kind, index = layout.slot_kind[slot], layout.slot_index[slot]
-            w = 1.0
-            if kind == SYNDROME:
-                w = finding_syndromes[finding[position], index]
-            elif kind == CAUSE:
-                w = links[finding[position], index]
-            for c in range(1 << j):
-                table[0, c | 1 << j] = table[0, c] + table[1, c] * w
-                table[1, c | 1 << j] = table[1, c] * (1.0 - w)
-        v = value[position]
-        for c in range(1 << parents):
-            factor[(start + c) * lanes + lane] = v * table[0, c] + (1.0 - v) * table[1, c]
-        start += 1 << parents
 
 
 @compile_function
@@ -237,17 +134,6 @@ def lanes_of(widest: int, n: int, most: int) -> int:
 
 
 @compile_function
-def fill_lanes(arrays: Arrays, cases: Cases, start: int, last: int, layout: Layout, lanes: int, block: Block) -> None:
-    """The numbers of some cases of a group that ends before ``last``, whose last case fills lanes that are left over."""
-    for lane in range(lanes):
-        row = cases.order[min(start + lane, last - 1)]
-        gather(arrays, cases, row, layout, lane, lanes, block)
-        for e in range(cases.absent.shape[1]):
-            block.absent[e * lanes + lane] = cases.absent[row, e]
-            block.present[e * lanes + lane] = cases.present[row, e]
-
-
-@compile_function
 def _side_by_side(
     arrays: Arrays, cases: Cases, first: int, last: int, layout: Layout, program: Program, lanes: int, results: Results
 ) -> None:
@@ -256,14 +142,21 @@ def _side_by_side(
     block = empty_block(layout, entries, lanes)
     slopes, space = empty_slopes(block, False), room(program, lanes, False)
     mantissa, exponent = np.empty(lanes), np.empty(lanes, np.intp)
+    small = len(program.segment_first) == 2 and len(layout.context_slot) == 0
     for start in range(first, last, lanes):
         fill_lanes(arrays, cases, start, last, layout, lanes, block)
-        solve(program, lanes, block, space, False, mantissa, exponent, slopes)
-        for lane in range(min(lanes, last - start)):
+        if small:
+            solve_lanes(program, lanes, block, space, mantissa, exponent, slopes)
+        else:
+            solve(program, lanes, block, space, False, mantissa, exponent, slopes)
+        there = min(lanes, last - start)
+        for begin in range(0, there, WIDTH):
+            for e in range(entries):
+                for lane in range(begin, min(begin + WIDTH, there)):
+                    results.present[cases.order[start + lane], e] = slopes.present[e * lanes + lane]
+        for lane in range(there):
             row = cases.order[start + lane]
             results.mantissa[row], results.exponent[row] = mantissa[lane], exponent[lane]
-            for e in range(entries):
-                results.present[row, e] = slopes.present[e * lanes + lane]
             _put(results, row, layout, lane, lanes, slopes)
 
 
@@ -321,7 +214,7 @@ def run_groups(
             )  # fmt: skip
             slopes.present[:] = 1.0
             slopes.marginal[:] = 0.0
-            gather(arrays, cases, row, layout, lane, one, block)
+            gather(arrays, cases, i, last, layout, one, block)
             if doubles <= KEPT and len(program.segment_first) == 2 and len(layout.context_slot) == 0:
                 results.mantissa[row], results.exponent[row] = solve_small(program, block, space, slopes)
             else:

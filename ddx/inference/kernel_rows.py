@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.inference.kernel_state import compile_function
+from ddx.inference.kernel_base import compile_function
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints
 

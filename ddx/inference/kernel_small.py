@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from ddx.inference.kernel import Block, Slopes, Workspace
-from ddx.inference.kernel_state import compile_function
+from ddx.inference.kernel_base import compile_function
 from ddx.inference.network import Floats
 from ddx.inference.program import ABSORB, INTRODUCE, OBSERVE, Program
 from ddx.inference.recursion import SMALLEST_SHIFT

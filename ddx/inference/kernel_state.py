@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any, TypeVar, cast
-
 import numpy as np
-from numba import njit
 
+from ddx.inference.kernel_base import STEP, U, compile_function, load, store
+from ddx.inference.kernel_wide import blend, one_link, two_links
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import Program
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-U = np.uint64
 # Logarithm of the doubles that a part of a large state has: 32 KiB.
 TILE = 12
-
-
-def compile_function(function: Function, **names: object) -> Function:
-    """Machine code at the first call, kept on disk; without the interpreter's lock. ``names`` replace what it calls."""
-    if names:
-        function = cast(Function, FunctionType(cast(Any, function).__code__, {**cast(Any, function).__globals__, **names}))
-    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @compile_function
@@ -168,11 +156,21 @@ def apply_tiled(
 
 @compile_function
 def links(
-    transpose: bool, program: Program, s: int, skip: int, lanes: int, link: Floats, escape: Floats, state: Floats
+    transpose: bool,
+    program: Program,
+    s: int,
+    skip: int,
+    lanes: int,
+    link: Floats,
+    escape: Floats,
+    source: Floats,
+    target: Floats,
 ) -> None:
-    """T of the cause of step s, or its transpose, in place, without the link ``skip``; ``escape`` is 1 - ``link``."""
-    width, n = program.width[s], U(lanes)
+    """T of the cause of step s, or its transpose, without the link ``skip``; ``escape`` is 1 - ``link``."""
+    width = program.width[s]
     first, last = program.bit_first[s], program.bit_first[s + 1]
+    if lanes == 1 or last == first or (last == first + 1 and skip == first):
+        copy(source, 0, target, 0, lanes << width)
     if lanes == 1 and width > TILE:
         start = first
         while start < last:
@@ -181,28 +179,26 @@ def links(
             while stop < last and slow < 5:
                 slow += 1 if program.bit_shift[stop] >= TILE else 0
                 stop += 1
-            apply_tiled(transpose, program, start, stop, skip, width, link, escape, state)
+            apply_tiled(transpose, program, start, stop, skip, width, link, escape, target)
             start = stop
         return
-    for b in range(first, last):
-        i = program.bit_link[b]
-        if b == skip:
+    size, here, b = 1 << width, source, first
+    while b < last:
+        i, shift = program.bit_link[b], program.bit_shift[b]
+        b += 1
+        if b - 1 == skip:
             continue
         if lanes == 1:
-            apply(transpose, 1 << width, program.bit_shift[b], link[i], escape[i], state, 0)
-            continue
-        half, f = (U(1) << U(program.bit_shift[b])) * n, U(i) * n
-        for block in range(U(0), (U(1) << U(width)) * n, half + half):
-            for e in range(block, block + half, n):
-                if transpose:
-                    for lane in range(n):
-                        low = state[e + lane] * escape[f + lane]
-                        state[e + lane] = low + state[e + half + lane] * link[f + lane]
-                else:
-                    for lane in range(n):
-                        low = state[e + lane]
-                        state[e + half + lane] += low * link[f + lane]
-                        state[e + lane] = low * escape[f + lane]
+            apply(transpose, size, shift, link[i], escape[i], target, 0)
+        elif b < last and b != skip:
+            two_links(
+                transpose, size, shift, program.bit_shift[b], i, program.bit_link[b], lanes, link, escape, here, 0,
+                target, 0,
+            )  # fmt: skip
+            b += 1
+        else:
+            one_link(transpose, size, shift, i, lanes, link, escape, here, 0, target, 0)
+        here = target
 
 
 @compile_function
@@ -216,9 +212,7 @@ def mix(
         for i in range(U(size)):
             target[i] = a * x[i] + b * y[i]
     elif len(shifts) == 0:
-        for i in range(U(0), U(size) * n, n):
-            for lane in range(n):
-                target[i + lane] = absent[start + lane] * x[i + lane] + present[start + lane] * y[i + lane]
+        blend(size, lanes, first, absent, present, x, 0, y, 0, target, 0)
     else:
         low = np.empty(min(size, 256), np.intp)
         entries(shifts, low)
@@ -226,13 +220,17 @@ def mix(
             base = entry(block, shifts)
             for i in range(U(len(low))):
                 c, e = start + U(base | low[i]) * n, (U(block) + i) * n
-                for lane in range(n):
-                    target[e + lane] = absent[c + lane] * x[e + lane] + present[c + lane] * y[e + lane]
+                if lanes == 1:
+                    target[e] = absent[c] * x[e] + present[c] * y[e]
+                else:
+                    for k in range(U(0), n, STEP):
+                        a, b = load(absent, c + k), load(present, c + k)
+                        store(target, e + k, a * load(x, e + k) + b * load(y, e + k))
 
 
 @compile_function
-def weigh(size: int, lanes: int, shifts: Ints, first: int, factor: Floats, state: Floats) -> None:
-    """Multiply a state by the table of a factor."""
+def weigh(size: int, lanes: int, shifts: Ints, first: int, factor: Floats, source: Floats, target: Floats) -> None:
+    """A state times the table of a factor."""
     n, start = U(lanes), U(first) * U(lanes)
     low = np.empty(min(size, 256), np.intp)
     entries(shifts, low)
@@ -240,13 +238,16 @@ def weigh(size: int, lanes: int, shifts: Ints, first: int, factor: Floats, state
         base = entry(block, shifts)
         for i in range(U(len(low))):
             c, e = start + U(base | low[i]) * n, (U(block) + i) * n
-            for lane in range(n):
-                state[e + lane] *= factor[c + lane]
+            if lanes == 1:
+                target[e] = source[e] * factor[c]
+            else:
+                for k in range(U(0), n, STEP):
+                    store(target, e + k, load(source, e + k) * load(factor, c + k))
 
 
 @compile_function
-def sum_out(size: int, shift: int, lanes: int, leave: Floats, subject: int, state: Floats) -> None:
-    """Sum over both values of a slot, weighted, in place."""
+def sum_out(size: int, shift: int, lanes: int, leave: Floats, subject: int, source: Floats, target: Floats) -> None:
+    """Sum over both values of a slot, weighted."""
     n = U(lanes)
     half = (U(1) << U(shift)) * n
     u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
@@ -255,14 +256,14 @@ def sum_out(size: int, shift: int, lanes: int, leave: Floats, subject: int, stat
         a, b = leave[u0], leave[u1]
         for block in range(U(0), U(size), half + half):
             for i in range(half):
-                state[o + i] = state[block + i] * a + state[block + half + i] * b
+                target[o + i] = source[block + i] * a + source[block + half + i] * b
             o += half
     else:
         for block in range(U(0), U(size) * n, half + half):
             for i in range(U(0), half, n):
-                for lane in range(n):
-                    low = state[block + i + lane] * leave[u0 + lane]
-                    state[o + i + lane] = low + state[block + half + i + lane] * leave[u1 + lane]
+                for k in range(U(0), n, STEP):
+                    low = load(source, block + i + k) * load(leave, u0 + k)
+                    store(target, o + i + k, low + load(source, block + half + i + k) * load(leave, u1 + k))
             o += half
 
 
@@ -283,9 +284,10 @@ def bring_back(
                 adjoint[block + half + i] = after[o + i] * b
         else:
             for i in range(U(0), half, n):
-                for lane in range(n):
-                    adjoint[block + i + lane] = after[o + i + lane] * leave[u0 + lane]
-                    adjoint[block + half + i + lane] = after[o + i + lane] * leave[u1 + lane]
+                for k in range(U(0), n, STEP):
+                    value = load(after, o + i + k)
+                    store(adjoint, block + i + k, value * load(leave, u0 + k))
+                    store(adjoint, block + half + i + k, value * load(leave, u1 + k))
         for i in range(half):
             room[o + i] = before[block + half + i] * adjoint[block + half + i]
         o += half
@@ -301,5 +303,5 @@ def scale(values: Floats, size: int, lanes: int, factors: Floats) -> None:
             values[i] *= factor
     else:
         for i in range(U(0), U(size) * n, n):
-            for lane in range(n):
-                values[i + lane] *= factors[lane]
+            for k in range(U(0), n, STEP):
+                store(values, i + k, load(values, i + k) * load(factors, k))

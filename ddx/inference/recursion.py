@@ -174,7 +174,7 @@ def _link_slope(
     """
     w = block.link[program.bit_link[i]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        others = _halves(spread, program.bit_shift[i])[:, 0] / (1.0 - w)
+        others = _halves(spread, program.bit_shift[i])[:, 0] * (1.0 / (1.0 - w))
     certain = w == 1.0
     if certain.any():
         again = before.copy()
