@@ -26,7 +26,18 @@ from networks import (
     some_rows,
 )
 
-from ddx.inference import EvidenceTooLarge, Network, choice, dispatch, explain_plan, layout, posterior, program, recursion
+from ddx.inference import (
+    EvidenceTooLarge,
+    Network,
+    choice,
+    dispatch,
+    explain_plan,
+    gradient,
+    layout,
+    posterior,
+    program,
+    recursion,
+)
 from ddx.inference.exact import checked
 
 KERNELS = ("numpy", "compiled")
@@ -645,7 +656,7 @@ def test_calls_that_are_or_will_be_at_work_have_the_cores_in_equal_parts():
         assert first == 4
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5, 64])
+@pytest.mark.parametrize("lanes", [1, 8, 21, 64])
 @pytest.mark.parametrize("name", ["dense", "requires", "syndromes_and_links", "syndromes_and_context"])
 def test_how_many_cases_the_compiled_kernel_takes_side_by_side_does_not_change_a_bit(name, lanes, monkeypatch):
     compiled = importlib.import_module(NAME) if pytest.importorskip("numba") else None
@@ -655,3 +666,17 @@ def test_how_many_cases_the_compiled_kernel_takes_side_by_side_does_not_change_a
     monkeypatch.setattr(dispatch, "_distinct", lambda problem, *_: (np.arange(len(problem.findings)),) * 2)
     monkeypatch.setattr(compiled, "LANES", lanes)
     assert_bits(posterior(example.network(), evidence, context, kernel="compiled"), expected)
+
+
+@pytest.mark.parametrize("n_syndromes", [0, 2])
+@pytest.mark.parametrize("m", range(1, 10))
+def test_cases_that_share_a_plan_have_the_same_bits_side_by_side(m, n_syndromes):
+    """With odd and even numbers of links a cause, with and without factors, up to the largest states of several lanes."""
+    pytest.importorskip("numba")
+    network = random_example(300 + m, 11, m + 2, density=0.8, n_syndromes=n_syndromes).network()
+    rng = np.random.default_rng(m)
+    evidence = np.hstack([rng.choice([1.0, 0.7, 0.2], (21, m)), rng.choice([0.0, nan], (21, 2))])
+    results = [posterior(network, evidence, kernel=kernel) for kernel in ("numpy", "compiled")]
+    assert_bits(*results)
+    for target in (None, 3):
+        assert_bits(*(gradient(network, evidence, target=target, kernel=kernel) for kernel in ("numpy", "compiled")))

@@ -126,11 +126,11 @@ def lanes_of(widest: int, n: int, most: int) -> int:
 
     Turns of nearly equal size, in full registers: cases that only fill a turn take as long as the others.
     """
-    if n < 4 or widest > 512:
+    fit = (most if widest <= 64 else most // 2) // WIDTH * WIDTH
+    if n < 4 or widest > 512 or fit == 0:
         return 1
-    fit = most if widest <= 64 else most // 2
     turns = (n + fit - 1) // fit
-    return min(fit, (n + 8 * turns - 1) // (8 * turns) * 8)
+    return min(fit, (n + WIDTH * turns - 1) // (WIDTH * turns) * WIDTH)
 
 
 @compile_function
