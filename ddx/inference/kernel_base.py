@@ -37,11 +37,6 @@ def compile_function(function: Function, **names: object) -> Function:
     return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-def inline_function(function: Function) -> Function:
-    """The same, as a part of what calls it."""
-    return cast(Function, njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))
-
-
 class Vector(types.Type):
     """The type of eight doubles."""
 

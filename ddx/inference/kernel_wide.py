@@ -6,11 +6,11 @@ numbers. Source and target may be the same state.
 
 from __future__ import annotations
 
-from ddx.inference.kernel_base import STEP, U, inline_function, load, store
+from ddx.inference.kernel_base import STEP, U, compile_function, load, store
 from ddx.inference.network import Floats, Ints
 
 
-@inline_function
+@compile_function
 def one_link(
     transpose: bool, size: int, shift: int, i: int, lanes: int, link: Floats, escape: Floats,
     source: Floats, at: int, target: Floats, to: int,
@@ -32,7 +32,7 @@ def one_link(
                 store(target, t + e + half + k, high)
 
 
-@inline_function
+@compile_function
 def two_links(
     transpose: bool, size: int, shift: int, next_shift: int, i: int, j: int, lanes: int, link: Floats, escape: Floats,
     source: Floats, at: int, target: Floats, to: int,
@@ -61,7 +61,7 @@ def two_links(
                     store(target, q + e + x + y + k, d)
 
 
-@inline_function
+@compile_function
 def blend(
     size: int, lanes: int, first: int, absent: Floats, present: Floats, x: Floats, at: int, y: Floats, also_at: int,
     target: Floats, to: int,
@@ -74,7 +74,7 @@ def blend(
             store(target, U(to) + i + k, a * load(x, U(at) + i + k) + b * load(y, U(also_at) + i + k))
 
 
-@inline_function
+@compile_function
 def meet(
     size: int, lanes: int, first: int, absent: Floats, present: Floats, before: Floats, at: int, caused: Floats,
     adjoint: Floats, room: Floats,
@@ -95,7 +95,7 @@ def meet(
             store(adjoint, half + e, a * load(adjoint, half + e) + b * high)
 
 
-@inline_function
+@compile_function
 def sum_lanes(values: Floats, size: int, lanes: int) -> None:
     """Sum a state into its first element, adding halves."""
     half, n = U(size) * U(lanes) // U(2), U(lanes)
@@ -105,7 +105,7 @@ def sum_lanes(values: Floats, size: int, lanes: int) -> None:
         half //= U(2)
 
 
-@inline_function
+@compile_function
 def weigh_lanes(
     size: int, lanes: int, first: int, shifts: Ints, start: int, stop: int, factor: Floats,
     source: Floats, at: int, target: Floats, to: int,

@@ -111,7 +111,7 @@ def posterior(
         Budget for the states of one case; what needs more is refused before any of it is allocated.
     kernel : "auto", "numpy" or "compiled"
         Two implementations of one recursion, with the same results bit for bit. The compiled one is many times faster,
-        but loading it costs a second, and its first use on a machine half a minute; "auto" takes it for work that would
+        but loading it costs a second, and its first use on a machine a minute; "auto" takes it for work that would
         take NumPy longer than that, where numba is installed.
     effort, tolerance : float
         How long to work on bounds, and when they are close enough; see ``bounds``.
