@@ -20,6 +20,7 @@ import pytest
 from runs import chunked
 
 import ddx
+from ddx.batch.whole import Whole
 
 TARGETS = ["out.csv", "out.csv.gz", "out.csv.zst", "out.jsonl", "out.jsonl.gz", "out.ndjson.zst", "out.parquet"]
 FORMS = {"plain": {}, "top": {"top": 3}, "long": {"long": True}, "intervals": {"intervals": 2, "seed": 3}}
@@ -220,3 +221,39 @@ def test_threads_do_not_show(tmp_path, tiny_folder):
             assert done.returncode in (0, 1), done.stderr
             found.append((tmp_path / f"out{threads}.csv").read_bytes())
     assert found[:2] == found[2:]
+
+
+def _made(folder, text, pieces):
+    """Compressed text, made while its part grows by so many bytes at a time."""
+    part, ready = folder / "part", folder / "ready"
+    with open(part, "wb") as stream:
+        whole = Whole(part, ready, None, "gzip")
+        for start in range(0, len(text), pieces):
+            stream.write(text[start : start + pieces])
+            stream.flush()
+            whole.grow(stream.tell())
+    whole.grow(len(text), complete=True)
+    return ready.read_bytes()
+
+
+def test_a_file_in_one_piece_is_the_same_however_its_part_grew(tmp_path):
+    text = np.random.default_rng(0).integers(0, 9, 3_000_000).astype(np.uint8).tobytes()
+    made = [_made(tmp_path, text, pieces) for pieces in (3_000_000, 777_777, 50_001)]
+    assert made[0] == made[1] == made[2]
+    assert gzip.decompress(made[0]) == text
+
+
+def test_a_file_in_one_piece_that_nobody_wants_is_gone(tmp_path):
+    (tmp_path / "part").write_bytes(b"12")
+    whole = Whole(tmp_path / "part", tmp_path / "ready", None, "gzip")
+    whole.grow(2)
+    whole.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
+def test_a_file_in_one_piece_says_what_went_wrong(tmp_path):
+    (tmp_path / "part").write_bytes(b"12")
+    whole = Whole(tmp_path / "part", tmp_path / "no_folder" / "ready", None, "gzip")
+    with pytest.raises(FileNotFoundError):
+        whole.grow(2, complete=True)
+    whole.stop()

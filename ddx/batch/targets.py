@@ -14,13 +14,11 @@ from typing import IO, Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ddx.batch.sources import STREAM, format_of, shown
+from ddx.batch.whole import Whole
 from ddx.errors import UsageError
-
-ROW_GROUP = 1 << 16
 
 
 def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
@@ -60,7 +58,7 @@ class Target:
     """Text or record batches on their way to a file. ``commit`` puts it under its name; a part may stay for a resumed run.
 
     What is written goes, uncompressed, to ``.NAME.part`` beside the target, which can be cut back to an earlier size; a format
-    that has to be written in one piece (Parquet, compressed text) is made from the part on ``commit``.
+    that has to be written in one piece (Parquet, compressed text) is made from the part meanwhile.
     """
 
     def __init__(self, target: str, schema: pa.Schema | None = None, kind: str | None = None) -> None:
@@ -69,8 +67,8 @@ class Target:
         self.kind = kind or (known[0] if known else "csv")
         self.compression = known[1] if known else None
         self.part = part_of(target)
-        self.whole = self.kind == "parquet" or self.compression is not None
         self.stream: IO[bytes] | None = None
+        self.whole: Whole | None = None
         self.ready = self.part
         self.prepared = self.committed = False
 
@@ -93,6 +91,10 @@ class Target:
                 self.stream = open(self.part, "r+b")  # noqa: SIM115
                 self.stream.truncate(size)
                 self.stream.seek(size)
+            if self.kind == "parquet" or self.compression is not None:
+                self.ready = self.part.with_suffix(".whole")
+                self.whole = Whole(self.part, self.ready, self.schema, self.compression)
+                self.whole.grow(size or 0)
         except OSError as error:
             raise UsageError(f"{self.target}: cannot be written: {error.strerror}") from None
         return self
@@ -102,6 +104,9 @@ class Target:
         assert self.stream is not None
         try:
             self.stream.write(data)
+            if self.whole:
+                self.stream.flush()
+                self.whole.grow(self.stream.tell())
         except BrokenPipeError:
             raise UsageError("standard output was closed before everything was written") from None
         except OSError as error:
@@ -136,15 +141,14 @@ class Target:
         if self.prepared or self.committed:
             return
         assert self.stream is not None
-        self.sync()
+        size = self.sync()
         self.prepared = True
         if self.target == STREAM:
             return
         self.stream.close()
         try:
             if self.whole:
-                self.ready = self.part.with_suffix(".whole")
-                self._assemble(self.ready)
+                self.whole.grow(size, complete=True)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -162,27 +166,16 @@ class Target:
             raise self._failed(error) from None
         self.committed = True
 
-    def _assemble(self, ready: Path) -> None:
-        with open(self.part, "rb") as part, open(ready, "wb") as file:
-            if self.kind == "parquet":
-                _to_parquet(part, file, self.schema)
-            else:
-                with pa.CompressedOutputStream(file, self.compression) as packed:
-                    while block := part.read(1 << 20):
-                        packed.write(block)
-            if not file.closed:
-                file.flush()
-                os.fsync(file.fileno())
-
     def close(self, *, keep: bool) -> None:
         """Stop without a file; the part stays only to be resumed."""
         if self.target != STREAM and self.stream is not None and not self.committed:
             if not self.stream.closed:
                 with contextlib.suppress(OSError):
                     self.stream.close()
+            if self.whole:
+                self.whole.stop()
             if not keep:
                 self.part.unlink(missing_ok=True)
-            self.part.with_suffix(".whole").unlink(missing_ok=True)
 
     def _failed(self, error: OSError) -> UsageError:
         return UsageError(f"{shown(self.target, 'output')}: cannot be written: {error.strerror or error}")
@@ -229,22 +222,6 @@ def _csv(batch: pa.RecordBatch) -> bytes:
 
 def _numbers(row: NDArray[np.float64]) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-
-
-def _to_parquet(part: IO[bytes], file: IO[bytes], schema: pa.Schema | None) -> None:
-    """Row groups of equal size, whatever the batches were: the same rows make the same bytes."""
-    # Posteriors hardly repeat: dictionaries of them take a third of the time and save a twentieth of the size.
-    texts = [field.name for field in schema or () if pa.types.is_string(field.type)]
-    with pq.ParquetWriter(file, schema, use_dictionary=texts) as writer:
-        held = pa.table([pa.array([], field.type) for field in schema or ()], schema=schema)
-        while size := part.read(8):
-            batch = pa.ipc.read_record_batch(pa.py_buffer(part.read(int.from_bytes(size, "little"))), schema)
-            held = pa.concat_tables([held, pa.Table.from_batches([batch])])
-            while held.num_rows >= ROW_GROUP:
-                writer.write_table(held.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
-                held = held.slice(ROW_GROUP)
-        if held.num_rows:
-            writer.write_table(held.combine_chunks(), row_group_size=ROW_GROUP)
 
 
 def csv_row(cells: Sequence[Any]) -> bytes:
