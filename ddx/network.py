@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from ddx.knowledge import KnowledgeBase
 from ddx.logistic import cause_arrays, context_arrays, requirements
 from ddx.noisy_or import finding_arrays
 from ddx.values import Values
+
+# Strata of cases that are solved at a time: what is made of them takes some hundred MiB.
+_STRATA = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,21 @@ class Evidence:
 
     def __len__(self) -> int:
         return len(self.finding)
+
+
+def select(evidence: Evidence, rows: Ints) -> Evidence:
+    """The evidence of some cases; itself where these are all of them."""
+    if len(rows) == len(evidence) and (rows == np.arange(len(rows))).all():
+        return evidence
+    finding = evidence.finding[rows]
+    level = {graded: likelihood[rows] for graded, likelihood in evidence.level.items()}
+    level = {graded: likelihood for graded, likelihood in level.items() if (likelihood != 1.0).any()}
+    # What only others state would make sets of parameter values as wide as all cases together.
+    stated = ~np.isnan(finding).all(axis=0)
+    if not stated.all():
+        finding = finding[:, stated]
+    columns = evidence.columns[stated]
+    return Evidence(columns, finding, level, evidence.context[rows], evidence.age[rows], evidence.sex[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +107,31 @@ class LayeredNetwork:
         if not len(evidence):
             none, no_context = np.empty(0), np.empty((0, len(self.risk_factors)))
             return Posterior(np.empty((0, len(self.causes))), none, none, no_context, np.empty((0, len(self.syndromes))))
-        parts = self.parts(evidence)
-        try:
-            solved = posterior(self.core(parts), parts.finding, evidence.context[parts.case])
-        except EvidenceTooLarge as error:
-            raise error.of_row(int(parts.case[error.row])) from None
-        return mix(solved, parts.case, parts.log_weight)[0]
+        pieces = []
+        for start, stop in pairwise(self._bounds(evidence)):
+            some = select(evidence, np.arange(start, stop))
+            parts = self.parts(some)
+            try:
+                solved = posterior(self.core(parts), parts.finding, some.context[parts.case])
+            except EvidenceTooLarge as error:
+                raise error.of_row(start + int(parts.case[error.row])) from None
+            pieces.append(mix(solved, parts.case, parts.log_weight)[0])
+        if len(pieces) == 1:
+            return pieces[0]
+        return Posterior(
+            np.concatenate([piece.marginal for piece in pieces]),
+            np.concatenate([piece.none for piece in pieces]),
+            np.concatenate([piece.log_evidence for piece in pieces]),
+            np.concatenate([piece.context for piece in pieces]),
+            np.concatenate([piece.syndrome for piece in pieces]),
+        )
+
+    def _bounds(self, evidence: Evidence) -> list[int]:
+        """Where the cases are cut, so that few enough strata are solved at a time."""
+        strata = np.where(evidence.age < 0, len(self.age_bands), 1) * np.where(evidence.sex < 0, len(self.sexes), 1)
+        total = np.cumsum(strata)
+        piece = (total - 1) // _STRATA
+        return [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(evidence)]
 
     def without_syndromes(self) -> LayeredNetwork:
         """The network with independent findings; P(finding | one cause alone) and P(finding | no cause) stay."""

@@ -14,12 +14,14 @@ from networks import (
     SMALL_LEVELS,
     SMALL_SEXES,
     SmallModel,
+    assert_bits,
     layered_evidence,
     small_knowledge,
     sub_network,
 )
 
 import ddx
+from ddx import network
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
 from ddx.inference import EvidenceTooLarge
@@ -224,6 +226,21 @@ def test_unknown_age_and_sex_average_over_the_strata_of_limb(limb):
     np.testing.assert_allclose(mixed.log_evidence[0], np.log(joint.sum()), rtol=1e-12)
 
 
+@pytest.mark.parametrize("strata", [1, 7, 25, 1000])
+def test_how_many_strata_are_solved_at_a_time_does_not_change_a_bit(limb, strata, monkeypatch):
+    net = build_network(limb, "primary_care")
+    some = [
+        {"hand_numbness": 1},
+        {"tremor_unspecified": 0.3, "onset": [0, 1, 0, 0]},
+        {"fever": 0, "sex": "sex_male"},
+        {"age_band": "age_18_44"},
+    ]
+    evidence = layered_evidence(net, [row | known for row in some for known in ({}, {"sex": "sex_female"}, {"diabetes": 1})])
+    expected = net.posterior(evidence)
+    monkeypatch.setattr(network, "_STRATA", strata)
+    assert_bits(net.posterior(evidence), expected)
+
+
 # --- graded findings ----------------------------------------------------------------------------------------------------------
 
 
@@ -394,8 +411,10 @@ def test_an_unknown_setting_names_the_known_ones():
         build_network(small_knowledge(), "clinics")
 
 
-def test_a_case_too_large_is_named_by_its_own_row(limb):
+@pytest.mark.parametrize("strata", [10, 1000])
+def test_a_case_too_large_is_named_by_its_own_row(limb, strata, monkeypatch):
     """Unknown age and sex split a case into strata; the error counts cases all the same."""
+    monkeypatch.setattr(network, "_STRATA", strata)
     net = build_network(limb, "general")
     levels = {level for group in net.graded.values() for level in group}
     large = dict.fromkeys([f for f in net.findings if f not in levels][:60], 1)

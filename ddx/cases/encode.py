@@ -18,7 +18,7 @@ from ddx.cases.statements import Statements
 from ddx.cases.values import BadCell
 from ddx.errors import nearest
 from ddx.knowledge import KnowledgeBase
-from ddx.network import Evidence
+from ddx.network import Evidence, select
 
 _HINTS = 100
 Cells = Any  # a sequence of hashable values, or an Arrow array
@@ -79,21 +79,6 @@ def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject
         Reject(1, "", name, "", "unknown_column", f"unknown column {name!r}{hints.get(name, '')}; read over")
         for name in unknown
     ]
-
-
-def select(evidence: Evidence, rows: NDArray[np.intp]) -> Evidence:
-    """The evidence of some cases; itself where these are all of them."""
-    if len(rows) == len(evidence) and (rows == np.arange(len(rows))).all():
-        return evidence
-    finding = evidence.finding[rows]
-    level = {graded: likelihood[rows] for graded, likelihood in evidence.level.items()}
-    level = {graded: likelihood for graded, likelihood in level.items() if (likelihood != 1.0).any()}
-    # What only others state would make sets of parameter values as wide as all cases together.
-    stated = ~np.isnan(finding).all(axis=0)
-    if not stated.all():
-        finding = finding[:, stated]
-    columns = evidence.columns[stated]
-    return Evidence(columns, finding, level, evidence.context[rows], evidence.age[rows], evidence.sex[rows])
 
 
 def from_mapping(
