@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -401,6 +402,35 @@ def test_the_model_is_sent_once_and_named_in_the_result(spark, tiny, typed_file,
     kb = tiny.knowledge
     made_by = {"knowledge_base": kb.name, "version": kb.version, "digest": kb.digest, "setting": tiny.setting}
     assert posteriors.schema["case_id"].metadata == {"ddx": made_by}
+
+
+CONNECTED = """
+import sys
+import ddx, ddx.spark
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+folder, source = sys.argv[1:]
+session = SparkSession.builder.remote("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+assert type(session).__module__ == "pyspark.sql.connect.session"
+for name, part in zip(("posteriors", "rejects"), ddx.spark.score(session.read.parquet(source), ddx.load(folder))):
+    pq.write_table(part.toArrow(), f"{name}.parquet")
+session.stop()
+"""
+
+
+def test_a_session_of_spark_connect_gives_the_same(tiny, tiny_folder, typed_file, tmp_path):
+    """Such a session has no broadcast variables: the scorer travels with the function."""
+    expected, expected_rejects = locally(typed_file, tiny, tmp_path)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
+    environment = alone | {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    command = [sys.executable, "-c", CONNECTED, str(tiny_folder), str(typed_file)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found, rejects = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("posteriors", "rejects"))
+    assert_same_bits(found.sort_by("case_id"), expected)
+    keys = [(name, "ascending") for name in ("case_id", "column", "value", "original")]
+    assert_same_rejects(rejects.sort_by(keys), expected_rejects)
 
 
 @pytest.mark.usefixtures("spark")  # the session that the example takes up
