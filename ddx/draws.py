@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddx.inference import Network, mix, posterior
+from ddx.inference import EvidenceTooLarge, Network, mix, posterior
 from ddx.inference.network import Floats
 from ddx.inference.rows import expit
 from ddx.knowledge import Parameter
 from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays
-from ddx.network import Evidence, LayeredNetwork, Parts, log_stratum_weight
+from ddx.network import Evidence, LayeredNetwork, Parts, build_networks, log_stratum_weight, select
 from ddx.noisy_or import finding_arrays
 from ddx.values import Values
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Sets of values in one call of the core.
 _BLOCK = 500
+# Cases up to which the draws are the cases of a call, one case after the other, with the findings that it states alone.
+# For more, a network is built for every draw, so many at a time.
+_FEW, _NETWORKS = 40, 50
 
 
 def draw_parameters(parameters: Iterable[Parameter], draws: int, rng: np.random.Generator) -> dict[str, Floats]:
@@ -39,12 +42,29 @@ def draw_parameters(parameters: Iterable[Parameter], draws: int, rng: np.random.
 
 
 def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
-    """Posteriors of one case under draws of all parameters (S, K)."""
-    kb = model.knowledge
+    """Posteriors of N cases under draws of all parameters (S, N, K); a draw serves all cases.
+
+    EvidenceTooLarge as for ``posterior``.
+    """
+    kb, net = model.knowledge, model.network
     values = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
     table = np.column_stack(list(values.values()))
-    blocks = [Values(kb, part) for part in np.array_split(table, -(-draws // _BLOCK))]
-    return np.concatenate([_solved(model, evidence, block, _priors(model, block)) for block in blocks])
+    found = np.empty((draws, len(evidence), len(net.causes)))
+    if len(evidence) > _FEW:
+        for block in np.array_split(np.arange(draws), -(-draws // _NETWORKS)):
+            for s, drawn in zip(block.tolist(), build_networks(kb, model.setting, Values(kb, table[block])), strict=True):
+                found[s] = drawn.posterior(evidence).marginal
+        return found
+    cases = [select(evidence, np.array([i])) for i in range(len(evidence))]
+    for block in np.array_split(np.arange(draws), -(-draws // _BLOCK)):
+        sets = Values(kb, table[block])
+        priors = _priors(model, sets)
+        for i, case in enumerate(cases):
+            try:
+                found[block, i] = _solved(model, case, sets, priors)
+            except EvidenceTooLarge as error:
+                raise error.of_row(i) from None
+    return found
 
 
 def posterior_under(model: Model, evidence: Evidence, values: Sequence[Mapping[str, float]]) -> Floats:
@@ -152,5 +172,5 @@ def posterior_quantiles(model: Model, evidence: Evidence, draws: int, seed: int)
     if draws == 0:
         nothing = np.full(len(model.network.causes), np.nan)
         return nothing, nothing
-    low, high = np.quantile(posterior_draws(model, evidence, draws, seed), [0.05, 0.95], axis=0)
+    low, high = np.quantile(posterior_draws(model, evidence, draws, seed)[:, 0], [0.05, 0.95], axis=0)
     return low, high

@@ -149,7 +149,7 @@ def test_the_intervals_of_a_whole_knowledge_base_pooled_again_cover_a_new_popula
         model = ddx.Model(replace(kb, parameters=MappingProxyType(pooled)), "clinic")
         truth = build_network(kb, "clinic", new_population(kb.parameters, rng))
         for case in encoded:
-            low, high = np.quantile(posterior_draws(model, case.evidence, 300, replicate), [0.05, 0.95], axis=0)
+            low, high = np.quantile(posterior_draws(model, case.evidence, 300, replicate)[:, 0], [0.05, 0.95], axis=0)
             there = truth.posterior(case.evidence).marginal[0]
             hits.append((low <= there) & (there <= high))
     assert LEAST <= np.mean(hits) <= MOST

@@ -353,6 +353,13 @@ def test_intervals_of_a_finding_agree_with_numerical_integration(tmp_path):
     assert row["low"] == pytest.approx(np.quantile(exact, 0.05), abs=5 * row["error_low"] + 1e-3)
 
 
+def test_intervals_of_few_cases_and_of_many_are_the_same(clinic, monkeypatch):
+    """Draws as the cases of a call, or a network for every draw."""
+    few = sensitivity.intervals(clinic, TWO, draws=120)
+    monkeypatch.setattr("ddx.draws._FEW", 1)
+    pd.testing.assert_frame_equal(sensitivity.intervals(clinic, TWO, draws=120), few, rtol=1e-9, atol=1e-12)
+
+
 def test_intervals_repeat_with_their_seed_and_need_draws(clinic):
     same = [sensitivity.intervals(clinic, TWO, draws=100, seed=s) for s in (3, 3, 4)]
     pd.testing.assert_frame_equal(same[0], same[1])
