@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ddx.cases import Reject
 from ddx.errors import UsageError
 
-ROWS = 12288  # most rows of a chunk
+ROWS = 12288  # most rows of a chunk; two that are being solved, and what is around them, stay below a gigabyte
 BLOCK_BYTES = 1 << 22
 # No case is as long as this; a quote that never closes must not swallow the rest of the file.
 MAX_ROW = 1 << 24

@@ -50,7 +50,7 @@ class Whole:
         self._thread.join()
         self.ready.unlink(missing_ok=True)
 
-    def read(self, n: int) -> bytes:
+    def _read(self, n: int) -> bytes:
         """The next n bytes of the part, as soon as it has them; fewer at its end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._complete or self._size - self._at >= n)
@@ -66,7 +66,7 @@ class Whole:
             with self._part, open(self.ready, "wb") as file:
                 if self._compression:
                     with pa.CompressedOutputStream(file, self._compression) as packed:
-                        while block := self.read(_BLOCK):
+                        while block := self._read(_BLOCK):
                             packed.write(block)
                 else:
                     self._to_parquet(file)
@@ -84,9 +84,9 @@ class Whole:
         # Posteriors hardly repeat: dictionaries of them take a third of the time and save a twentieth of the size.
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         with pq.ParquetWriter(file, schema, use_dictionary=texts) as writer:
-            held = pa.table([pa.array([], field.type) for field in schema], schema=schema)
-            while size := self.read(8):
-                batch = pa.ipc.read_record_batch(pa.py_buffer(self.read(int.from_bytes(size, "little"))), schema)
+            held = pa.Table.from_batches([], schema)  # not schema.empty_table, which loads pandas
+            while size := self._read(8):
+                batch = pa.ipc.read_record_batch(pa.py_buffer(self._read(int.from_bytes(size, "little"))), schema)
                 held = pa.concat_tables([held, pa.Table.from_batches([batch])])
                 while held.num_rows >= ROW_GROUP:
                     writer.write_table(held.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -58,6 +59,47 @@ class Collected(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Priors:
+    """P(cause absent, present) and d P(present) / d prior for every entry of the tables, of n runs."""
+
+    cause: Ints  # (E,)
+    context: Floats  # (n, E or 1, C) observed, or that of the entry
+    present: Floats  # (n, E)
+    absent: Floats  # (n, E)
+    bend: Floats  # (n, E)
+    unit: Floats  # (n, E) that the tables are divided by; it may be too small for a float, the next two are not
+    inverse: Floats  # (n, E) 1 / unit
+    escape: Floats  # (n, E) P(absent findings | the cause) / unit
+
+    @classmethod
+    def of(cls, rows: Rows, tables: Tables) -> Priors:
+        """Those of runs with the same unknown context."""
+        net = rows.network
+        prior, effect = np.atleast_2d(rows.take(net.prior, 2)), rows.take(net.context_log_odds, 3)
+        entries = np.diff(tables.first)
+        cause = np.repeat(np.arange(net.n_causes), entries)
+        context = np.nan_to_num(rows.observed)[:, None, :]
+        open_here = (rows.depends & rows.unknown[0])[cause]
+        if open_here.any():
+            place = np.arange(len(cause)) - tables.first[cause]
+            # The unknown variables of a cause count through the bits of its entries, in their order.
+            bit = np.cumsum(open_here, axis=1) - 1
+            context = np.where(open_here, (place[:, None] >> np.maximum(bit, 0)) & 1, context)
+        ratio = np.exp((context * effect[..., cause, :]).sum(axis=-1))
+        present, absent = prior[:, cause] * ratio, np.broadcast_to(1.0 - prior[:, cause], ratio.shape)
+        total = present + absent
+        log = rows.log_escape[:, cause].astype(tables.present.dtype)
+        escape = np.exp(log)
+        alone = (entries == 1)[cause]
+        unit = np.where(alone, (absent + present * escape) / total, 1.0)
+        certain = (absent == 0.0) & alone
+        inverse, share = 1.0 / unit, escape / unit
+        if certain.any():
+            inverse, share = np.where(certain, np.exp(-log), inverse), np.where(certain, 1.0, share)
+        return cls(cause, context, present / total, absent / total, ratio / total**2, unit, inverse, share)
+
+
+@dataclass(frozen=True, eq=False)
 class Runs:
     """T targets of n cases, target by target: rows, tables and results have T n rows."""
 
@@ -83,6 +125,12 @@ class Runs:
         row = row[~self.collected.absorbed[row, self.target[row]]]
         return row, self.tables.first[self.target[row]]
 
+    @cached_property
+    def priors(self) -> Priors:
+        """The priors behind the tables."""
+        return Priors.of(self.rows, self.tables)
+
+    @cached_property
     def slopes(self) -> tuple[Floats, Floats]:
         """Derivatives of ``log`` (T n, E) to the tables of absent and of present causes."""
         absent, present = self.collected.absent.copy(), self.collected.present.copy()

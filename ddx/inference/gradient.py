@@ -14,7 +14,7 @@ from ddx.inference.dispatch import DOUBT, Problem, log_of, over_cores
 from ddx.inference.exact import checked, refuse_large
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.rows import Rows, Tables, log_escape
+from ddx.inference.rows import Rows, log_escape
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,53 +234,12 @@ def _take(rows: Rows, array: Floats, ndim: int, n: int) -> Floats:
     return array[rows.at[:n]] if array.ndim == ndim else array[None]
 
 
-@dataclass(frozen=True, eq=False)
-class Priors:
-    """P(cause absent, present) and d P(present) / d prior for every entry of the tables, of n runs."""
-
-    cause: Ints  # (E,)
-    context: Floats  # (n, E or 1, C) observed, or that of the entry
-    present: Floats  # (n, E)
-    absent: Floats  # (n, E)
-    bend: Floats  # (n, E)
-    unit: Floats  # (n, E) that the tables are divided by; it may be too small for a float, the next two are not
-    inverse: Floats  # (n, E) 1 / unit
-    escape: Floats  # (n, E) P(absent findings | the cause) / unit
-
-    @classmethod
-    def of(cls, rows: Rows, tables: Tables) -> Priors:
-        """Those of runs with the same unknown context."""
-        net = rows.network
-        prior, effect = np.atleast_2d(rows.take(net.prior, 2)), rows.take(net.context_log_odds, 3)
-        entries = np.diff(tables.first)
-        cause = np.repeat(np.arange(net.n_causes), entries)
-        context = np.nan_to_num(rows.observed)[:, None, :]
-        open_here = (rows.depends & rows.unknown[0])[cause]
-        if open_here.any():
-            place = np.arange(len(cause)) - tables.first[cause]
-            # The unknown variables of a cause count through the bits of its entries, in their order.
-            bit = np.cumsum(open_here, axis=1) - 1
-            context = np.where(open_here, (place[:, None] >> np.maximum(bit, 0)) & 1, context)
-        ratio = np.exp((context * effect[..., cause, :]).sum(axis=-1))
-        present, absent = prior[:, cause] * ratio, np.broadcast_to(1.0 - prior[:, cause], ratio.shape)
-        total = present + absent
-        log = rows.log_escape[:, cause].astype(tables.present.dtype)
-        escape = np.exp(log)
-        alone = (entries == 1)[cause]
-        unit = np.where(alone, (absent + present * escape) / total, 1.0)
-        certain = (absent == 0.0) & alone
-        inverse, share = 1.0 / unit, escape / unit
-        if certain.any():
-            inverse, share = np.where(certain, np.exp(-log), inverse), np.where(certain, 1.0, share)
-        return cls(cause, context, present / total, absent / total, ratio / total**2, unit, inverse, share)
-
-
 def _own_prior(runs: Runs, n: int, target: int) -> Floats:
     """The derivative of P(target | e) to the prior of the target (n,), without dividing by that prior.
 
     d (A / (A + B)) = (B dA - A dB) / (A + B)**2, with A and B = P(target = 1 or 0, e).
     """
-    p = Priors.of(runs.rows, runs.tables)
+    p = runs.priors
     own = p.cause == target
     tables, c = runs.tables, runs.collected
 
@@ -294,8 +253,8 @@ def _own_prior(runs: Runs, n: int, target: int) -> Floats:
 def _prior_slopes(runs: Runs) -> tuple[Floats, Floats, Floats, Floats]:
     """``present``, ``freed``, ``prior`` and ``context_log_odds`` of ``Parts``."""
     rows, tables, net = runs.rows, runs.tables, runs.rows.network
-    p = Priors.of(rows, tables)
-    slope_absent, slope_present = runs.slopes()
+    p = runs.priors
+    slope_absent, slope_present = runs.slopes
     open_escape = np.exp(rows.log_escape)
     if (net.link == 1.0).any():
         link = rows.take(net.link, 3)

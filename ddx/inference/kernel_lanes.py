@@ -8,8 +8,18 @@ from __future__ import annotations
 import math
 
 from ddx.inference.kernel import Block, Slopes, Workspace
-from ddx.inference.kernel_base import STEP, U, compile_function, load, store
-from ddx.inference.kernel_wide import blend, meet, one_link, sum_lanes, two_links, weigh_lanes
+from ddx.inference.kernel_base import U, compile_function
+from ddx.inference.kernel_state import copy, fold
+from ddx.inference.kernel_wide import (
+    blend,
+    bring_back_lanes,
+    meet,
+    one_link,
+    scale_lanes,
+    sum_out_lanes,
+    two_links,
+    weigh_lanes,
+)
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import ABSORB, INTRODUCE, OBSERVE, Program
 from ddx.inference.recursion import SMALLEST_SHIFT
@@ -29,7 +39,7 @@ def solve_lanes(
     bit_first, bit_shift, bit_link = program.bit_first, program.bit_shift, program.bit_link
     states, adjoint, work, room, scales = space.store, space.state, space.work, space.other, space.scale
     to_present, to_marginal = slopes.present, slopes.marginal
-    n, n_steps, slots = U(lanes), len(action), U(len(high_of))
+    n, n_steps = U(lanes), len(action)
     for lane in range(n):
         states[lane], exponent[lane] = 1.0, 0
     after = 0
@@ -60,25 +70,16 @@ def solve_lanes(
                     states[q + U(2) * i * n + lane] = x * (1.0 - high)
                     states[q + U(2) * i * n + n + lane] = x * high
         else:
-            half, o = (U(1) << U(shift[s])) * n, q
-            u0, u1 = U(subject[s]) * n, slots + U(subject[s]) * n
-            for first in range(p, p + U(size) * n, half + half):
-                for i in range(first, first + half, n):
-                    for k in range(U(0), n, STEP):
-                        low = load(states, i + k) * load(leave, u0 + k)
-                        store(states, o + k, low + load(states, i + half + k) * load(leave, u1 + k))
-                    o += n
-            for i in range(o - q):
-                work[i] = states[q + i]
-            sum_lanes(work, size // 2, lanes)
+            sum_out_lanes(size, shift[s], lanes, leave, subject[s], states, at, states, after)
+            half = size // 2
+            copy(states, after, work, 0, half * lanes)
+            fold(work, half, lanes)
             f = U(s) * n
             for lane in range(n):
                 power = max(math.frexp(work[lane])[1], SMALLEST_SHIFT)
                 scales[f + lane] = math.ldexp(1.0, -power)
                 exponent[lane] += power
-            for i in range(q, o, n):
-                for k in range(U(0), n, STEP):
-                    store(states, i + k, load(states, i + k) * load(scales, f + k))
+            scale_lanes(states, after, half, lanes, scales, s * lanes)
     for lane in range(n):
         mantissa[lane] = states[U(after) + lane]
         adjoint[lane] = 1.0 / mantissa[lane]
@@ -86,18 +87,8 @@ def solve_lanes(
         size, at = 1 << width[s], offset[s] * lanes
         p = U(at)
         if action[s] == ABSORB:
+            copy(adjoint, 0, work, 0, size * lanes)
             b, last = bit_first[s], bit_first[s + 1]
-            if b + 1 < last:
-                two_links(
-                    True, size, bit_shift[b], bit_shift[b + 1], bit_link[b], bit_link[b + 1], lanes, link, escape,
-                    adjoint, 0, work, 0,
-                )  # fmt: skip
-            elif b < last:
-                one_link(True, size, bit_shift[b], bit_link[b], lanes, link, escape, adjoint, 0, work, 0)
-            else:
-                for i in range(U(size) * n):
-                    work[i] = adjoint[i]
-            b += 2
             while b < last:
                 if b + 1 < last:
                     two_links(
@@ -109,14 +100,12 @@ def solve_lanes(
                 b += 2
             if size > 1:
                 meet(size, lanes, table[s], absent, present, states, at, work, adjoint, room)
-                sum_lanes(room, size // 2, lanes)
+                fold(room, size // 2, lanes)
             else:
                 for lane in range(n):
                     room[lane] = states[p + lane] * work[lane]
                 blend(size, lanes, table[s], absent, present, adjoint, 0, work, 0, adjoint, 0)
-            f = U(table[s]) * n
-            for lane in range(n):
-                to_present[f + lane] = room[lane]
+            copy(room, 0, to_present, table[s] * lanes, lanes)
         elif action[s] == OBSERVE:
             weigh_lanes(size, lanes, table[s], axis_shift, axis_first[s], axis_first[s + 1], factor, adjoint, 0, adjoint, 0)
         elif action[s] == INTRODUCE:
@@ -126,21 +115,9 @@ def solve_lanes(
                     low, high = adjoint[U(2) * i * n + lane], adjoint[U(2) * i * n + n + lane]
                     adjoint[i * n + lane] = low * (1.0 - high_of[f + lane]) + high * high_of[f + lane]
         else:
-            half, o, f = (U(1) << U(shift[s])) * n, U(0), U(s) * n
-            u0, u1 = U(subject[s]) * n, slots + U(subject[s]) * n
-            for i in range(U(0), U(size // 2) * n, n):
-                for k in range(U(0), n, STEP):
-                    store(work, i + k, load(adjoint, i + k) * load(scales, f + k))
-            for first in range(U(0), U(size) * n, half + half):
-                for i in range(first, first + half, n):
-                    for k in range(U(0), n, STEP):
-                        value = load(work, o + k)
-                        high = value * load(leave, u1 + k)
-                        store(adjoint, i + k, value * load(leave, u0 + k))
-                        store(adjoint, i + half + k, high)
-                        store(room, o + k, load(states, p + i + half + k) * high)
-                    o += n
-            sum_lanes(room, size // 2, lanes)
-            f = U(subject[s]) * n
-            for lane in range(n):
-                to_marginal[f + lane] = room[lane]
+            half = size // 2
+            copy(adjoint, 0, work, 0, half * lanes)
+            scale_lanes(work, 0, half, lanes, scales, s * lanes)
+            bring_back_lanes(size, shift[s], lanes, leave, subject[s], work, states, at, adjoint, room)
+            fold(room, half, lanes)
+            copy(room, 0, to_marginal, subject[s] * lanes, lanes)

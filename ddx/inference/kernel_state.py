@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from ddx.inference.kernel_base import STEP, U, compile_function, load, store
-from ddx.inference.kernel_wide import blend, one_link, two_links
+from ddx.inference.kernel_wide import (
+    blend,
+    bring_back_lanes,
+    one_link,
+    scale_lanes,
+    sum_out_lanes,
+    two_links,
+    weigh_lanes,
+)
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import Program
 
@@ -231,63 +239,45 @@ def mix(
 @compile_function
 def weigh(size: int, lanes: int, shifts: Ints, first: int, factor: Floats, source: Floats, target: Floats) -> None:
     """A state times the table of a factor."""
-    n, start = U(lanes), U(first) * U(lanes)
-    low = np.empty(min(size, 256), np.intp)
+    if lanes > 1:
+        weigh_lanes(size, lanes, first, shifts, 0, len(shifts), factor, source, 0, target, 0)
+        return
+    start, low = U(first), np.empty(min(size, 256), np.intp)
     entries(shifts, low)
     for block in range(0, size, len(low)):
         base = entry(block, shifts)
         for i in range(U(len(low))):
-            c, e = start + U(base | low[i]) * n, (U(block) + i) * n
-            if lanes == 1:
-                target[e] = source[e] * factor[c]
-            else:
-                for k in range(U(0), n, STEP):
-                    store(target, e + k, load(source, e + k) * load(factor, c + k))
+            target[U(block) + i] = source[U(block) + i] * factor[start + U(base | low[i])]
 
 
 @compile_function
 def sum_out(size: int, shift: int, lanes: int, leave: Floats, subject: int, source: Floats, target: Floats) -> None:
     """Sum over both values of a slot, weighted."""
-    n = U(lanes)
-    half = (U(1) << U(shift)) * n
-    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
-    o = U(0)
-    if lanes == 1:
-        a, b = leave[u0], leave[u1]
-        for block in range(U(0), U(size), half + half):
-            for i in range(half):
-                target[o + i] = source[block + i] * a + source[block + half + i] * b
-            o += half
-    else:
-        for block in range(U(0), U(size) * n, half + half):
-            for i in range(U(0), half, n):
-                for k in range(U(0), n, STEP):
-                    low = load(source, block + i + k) * load(leave, u0 + k)
-                    store(target, o + i + k, low + load(source, block + half + i + k) * load(leave, u1 + k))
-            o += half
+    if lanes > 1:
+        sum_out_lanes(size, shift, lanes, leave, subject, source, 0, target, 0)
+        return
+    half, o = U(1) << U(shift), U(0)
+    a, b = leave[subject], leave[len(leave) // 2 + subject]
+    for block in range(U(0), U(size), half + half):
+        for i in range(half):
+            target[o + i] = source[block + i] * a + source[block + half + i] * b
+        o += half
 
 
 @compile_function
 def bring_back(
     size: int, shift: int, lanes: int, leave: Floats, subject: int, after: Floats, before: Floats, adjoint: Floats, room: Floats
 ) -> None:
-    """The transpose of ``_sum_out``, and in ``room`` the products with ``before`` where the slot is 1."""
-    n = U(lanes)
-    half = (U(1) << U(shift)) * n
-    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
-    o = U(0)
-    for block in range(U(0), U(size) * n, half + half):
-        if lanes == 1:
-            a, b = leave[u0], leave[u1]
-            for i in range(half):
-                adjoint[block + i] = after[o + i] * a
-                adjoint[block + half + i] = after[o + i] * b
-        else:
-            for i in range(U(0), half, n):
-                for k in range(U(0), n, STEP):
-                    value = load(after, o + i + k)
-                    store(adjoint, block + i + k, value * load(leave, u0 + k))
-                    store(adjoint, block + half + i + k, value * load(leave, u1 + k))
+    """The transpose of ``sum_out``, and in ``room`` the products with ``before`` where the slot is 1."""
+    if lanes > 1:
+        bring_back_lanes(size, shift, lanes, leave, subject, after, before, 0, adjoint, room)
+        return
+    half, o = U(1) << U(shift), U(0)
+    a, b = leave[subject], leave[len(leave) // 2 + subject]
+    for block in range(U(0), U(size), half + half):
+        for i in range(half):
+            adjoint[block + i] = after[o + i] * a
+            adjoint[block + half + i] = after[o + i] * b
         for i in range(half):
             room[o + i] = before[block + half + i] * adjoint[block + half + i]
         o += half
@@ -296,12 +286,9 @@ def bring_back(
 @compile_function
 def scale(values: Floats, size: int, lanes: int, factors: Floats) -> None:
     """Multiply every lane of a state by its factor."""
-    n = U(lanes)
-    if lanes == 1:
-        factor = factors[0]
-        for i in range(U(size)):
-            values[i] *= factor
-    else:
-        for i in range(U(0), U(size) * n, n):
-            for k in range(U(0), n, STEP):
-                store(values, i + k, load(values, i + k) * load(factors, k))
+    if lanes > 1:
+        scale_lanes(values, 0, size, lanes, factors, 0)
+        return
+    factor = factors[0]
+    for i in range(U(size)):
+        values[i] *= factor

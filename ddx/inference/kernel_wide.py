@@ -96,16 +96,6 @@ def meet(
 
 
 @compile_function
-def sum_lanes(values: Floats, size: int, lanes: int) -> None:
-    """Sum a state into its first element, adding halves."""
-    half, n = U(size) * U(lanes) // U(2), U(lanes)
-    while half >= n:
-        for i in range(U(0), half, STEP):
-            store(values, i, load(values, i) + load(values, half + i))
-        half //= U(2)
-
-
-@compile_function
 def weigh_lanes(
     size: int, lanes: int, first: int, shifts: Ints, start: int, stop: int, factor: Floats,
     source: Floats, at: int, target: Floats, to: int,
@@ -119,3 +109,48 @@ def weigh_lanes(
         e, f = U(i) * n, U(c) * n
         for k in range(U(0), n, STEP):
             store(target, U(to) + e + k, load(source, U(at) + e + k) * load(factor, f + k))
+
+
+@compile_function
+def sum_out_lanes(
+    size: int, shift: int, lanes: int, leave: Floats, subject: int, source: Floats, at: int, target: Floats, to: int
+) -> None:
+    """Sum over both values of a slot, weighted."""
+    n, p, o = U(lanes), U(at), U(to)
+    half = (U(1) << U(shift)) * n
+    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
+    for block in range(p, p + U(size) * n, half + half):
+        for i in range(block, block + half, n):
+            for k in range(U(0), n, STEP):
+                low = load(source, i + k) * load(leave, u0 + k)
+                store(target, o + k, low + load(source, i + half + k) * load(leave, u1 + k))
+            o += n
+
+
+@compile_function
+def bring_back_lanes(
+    size: int, shift: int, lanes: int, leave: Floats, subject: int, after: Floats, before: Floats, at: int, adjoint: Floats,
+    room: Floats,
+) -> None:  # fmt: skip
+    """The transpose of ``sum_out_lanes``, and in ``room`` the products with ``before`` where the slot is 1."""
+    n, p, o = U(lanes), U(at), U(0)
+    half = (U(1) << U(shift)) * n
+    u0, u1 = U(subject) * n, U(len(leave) // 2) + U(subject) * n
+    for block in range(U(0), U(size) * n, half + half):
+        for i in range(block, block + half, n):
+            for k in range(U(0), n, STEP):
+                value = load(after, o + k)
+                high = value * load(leave, u1 + k)
+                store(adjoint, i + k, value * load(leave, u0 + k))
+                store(adjoint, i + half + k, high)
+                store(room, o + k, load(before, p + i + half + k) * high)
+            o += n
+
+
+@compile_function
+def scale_lanes(values: Floats, at: int, size: int, lanes: int, factors: Floats, first: int) -> None:
+    """Multiply every lane of a state by its factor, from ``factors[first]`` on."""
+    n, f = U(lanes), U(first)
+    for i in range(U(at), U(at) + U(size) * n, n):
+        for k in range(U(0), n, STEP):
+            store(values, i + k, load(values, i + k) * load(factors, f + k))

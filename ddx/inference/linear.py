@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ddx.inference.adjoint import NOBODY, Runs
 from ddx.inference.choice import Kernel
 from ddx.inference.exact import checked
-from ddx.inference.gradient import Parts, Priors, each_run, links
+from ddx.inference.gradient import Parts, each_run, links
 from ddx.inference.network import Floats, Ints, Network
 
 
@@ -111,8 +111,8 @@ def _link_slopes(runs: Runs, now: Floats, targets: Sequence[int]) -> Floats:
 def _prior_weights(runs: Runs, now: Floats) -> list[PriorWeights]:
     """Slopes to the normalized tables -> weights of the probabilities in them."""
     n, t = now.shape
-    p = Priors.of(runs.rows, runs.tables)
-    slope_absent, slope_present = runs.slopes()
+    p = runs.priors
+    slope_absent, slope_present = runs.slopes
     entries = len(p.cause)
 
     def weights(slope: Floats) -> Floats:
