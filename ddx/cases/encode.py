@@ -95,7 +95,7 @@ def from_mapping(
     """Evidence of one case from Python values; the rejects say what is wrong with it."""
     statements = Statements(kb, [-1], [""])
     _apply(statements, "age", [age], values.age, statements.put_age)
-    _apply(statements, "sex", [sex], values.sex, statements.put_sex)
+    _apply(statements, "sex", [sex], _sex_of(statements), statements.put_sex)
     for column, names in (("present", present), ("absent", absent)):
         for name in names:
             _state(statements, np.zeros(1, dtype=np.intp), column, name)
@@ -154,7 +154,7 @@ def _read(statements: Statements, column: Column, content: Cells) -> None:
     if column.kind == "age":
         _apply(statements, column.name, content, values.age, statements.put_age)
     elif column.kind == "sex":
-        _apply(statements, column.name, content, values.sex, statements.put_sex)
+        _apply(statements, column.name, content, _sex_of(statements), statements.put_sex)
     elif column.kind in ("finding", "risk_factor"):
         put = statements.put_finding if column.kind == "finding" else statements.put_context
         _apply(statements, column.name, content, values.reading, partial(put, column.id))
@@ -194,11 +194,14 @@ def _state(statements: Statements, rows: NDArray[np.intp], column: str, name: st
     id_ = _resolve(statements, rows, column, name, kinds)
     if id_ is None:
         return
-    said = np.full(len(rows), 0.0 if column == "absent" else 1.0)
-    if id_ in statements.kb.findings:
-        statements.put_finding(id_, rows, said, column)
-    else:
-        statements.put_context(id_, rows, said, column)
+    said = np.full(len(statements.lines), np.nan)
+    said[rows] = 0.0 if column == "absent" else 1.0
+    put = statements.put_finding if id_ in statements.kb.findings else statements.put_context
+    put(id_, said, column)
+
+
+def _sex_of(statements: Statements) -> Callable[[Hashable], float]:
+    return lambda cell: statements.sex_index(values.sex(cell))
 
 
 def _resolve(statements: Statements, rows: NDArray[np.intp], column: str, name: str, kinds: tuple[str, ...]) -> str | None:
@@ -222,28 +225,22 @@ def _apply(
     statements: Statements,
     column: str,
     content: Cells,
-    convert: Callable[[Hashable], Any],
-    put: Callable[[NDArray[np.intp], NDArray[Any], str], None],
+    convert: Callable[[Hashable], float],
+    put: Callable[[NDArray[np.float64], str], None],
 ) -> None:
-    """Convert every distinct cell once, report the bad ones, and put the values that say something."""
+    """Convert every distinct cell once, report the bad ones, and put the values (nan: says nothing)."""
     distinct, code = _distinct(content)
-    known = np.empty(len(distinct), dtype=np.object_)
-    said = np.zeros(len(distinct), dtype=np.bool_)
+    value = np.full(len(distinct), np.nan)
     for position, cell in enumerate(distinct):
         try:
             if twice := _stated_twice(cell):
                 raise twice
-            value = convert(cell)
+            value[position] = convert(cell)
         except BadCell as error:
             for row in np.flatnonzero(code == position).tolist():
                 statements.reject(row, column, cell, error.error, str(error))
-            continue
-        if value is not None and value == value:
-            known[position], said[position] = value, True
-    rows = np.flatnonzero(said[code])
-    if len(rows):
-        place = np.cumsum(said) - 1
-        put(rows, np.array(known[said].tolist())[place[code[rows]]], column)
+    if not np.isnan(value).all():
+        put(value[code], column)
 
 
 def _stated_twice(cell: Hashable) -> BadCell | None:

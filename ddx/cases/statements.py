@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddx.cases.rejects import Reject
-from ddx.inference.network import Floats, Ints
+from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
 from ddx.network import Evidence
 
@@ -37,79 +36,87 @@ class Statements:
         # Cells that were contradicted: nothing can be said about them any more.
         self._void: set[tuple[str, int]] = set()
         self._risk_factors = {c.id for c in kb.risk_factors}
-        self._sex_column = {s.id: i for i, s in enumerate(kb.sexes)}
+        self._sexes = [s.id for s in kb.sexes]
 
     def reject(self, row: int, column: str, value: object, error: str, message: str) -> None:
         """Report an offence of one row."""
         self.rejected[row] = True
         self.rejects.append(Reject(self.lines[row], self.case_ids[row], column, str(value), error, message))
 
-    def put_finding(self, finding: str, rows: Ints, values: Floats, column: str) -> None:
-        """Values 1, 0 or in between for some rows; a second, different statement takes both away."""
-        self._put(self.findings, finding, rows, values, column)
+    def put_finding(self, finding: str, values: Floats, column: str) -> None:
+        """Values (N,) 1, 0 or in between, nan where nothing is said; a second, different statement takes both away."""
+        self._put(self.findings, finding, values, column)
 
-    def put_context(self, context: str, rows: Ints, values: Floats, column: str) -> None:
-        """Values 1 or 0 of a risk factor."""
+    def put_context(self, context: str, values: Floats, column: str) -> None:
+        """Values (N,) 1 or 0 of a risk factor, nan where nothing is said."""
         if context in self._risk_factors:
             unsure = (values > 0.0) & (values < 1.0)
-            for row, value in zip(rows[unsure].tolist(), values[unsure].tolist(), strict=True):
-                self.reject(row, column, value, "out_of_range", f"got {value:g}, {context} is context: expected 1 or 0")
-            self._put(self.context, context, rows[~unsure], values[~unsure], column)
+            for row in np.flatnonzero(unsure).tolist():
+                message = f"got {values[row]:g}, {context} is context: expected 1 or 0"
+                self.reject(row, column, float(values[row]), "out_of_range", message)
+            self._put(self.context, context, np.where(unsure, np.nan, values), column)
             return
-        for row, value in zip(rows.tolist(), values.tolist(), strict=True):
-            if context in self._sex_column and value == 1.0:
-                self.put_sex(np.array([row]), np.array([context]), column)
-            else:
-                self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
+        is_sex = (values == 1.0) & (context in self._sexes)
+        for row in np.flatnonzero(~np.isnan(values) & ~is_sex).tolist():
+            self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
+        if is_sex.any():
+            self.put_sex(np.where(is_sex, self.sex_index(context), np.nan), column)
 
-    def put_age(self, rows: Ints, values: Floats, column: str) -> None:  # noqa: ARG002
-        """Ages in years."""
-        self.age[rows] = values
+    def put_age(self, values: Floats, column: str) -> None:  # noqa: ARG002
+        """Ages (N,) in years, nan unknown."""
+        self.age = values
 
-    def put_sex(self, rows: Ints, values: NDArray[np.str_], column: str) -> None:
-        """Ids of the sexes."""
-        for sex, index in self._sex_column.items():
-            own = rows[values == sex]
-            if self._void:
-                own = own[[("sex", row) not in self._void for row in own.tolist()]]
-            clash = own[(self.sex[own] >= 0) & (self.sex[own] != index)]
-            self.sex[own] = index
-            for row in clash.tolist():
-                self.reject(row, column, sex, "contradiction", "two different sexes; keep one")
-                self.sex[row] = -1
-                self._void.add(("sex", row))
+    def sex_index(self, sex: str | None) -> float:
+        """Number of a sex, nan for None."""
+        return np.nan if sex is None else float(self._sexes.index(sex))
 
-    def put_measurement(self, measurement: str, rows: Ints, values: Floats, column: str) -> None:
-        """Turn measurements into findings; call it when age and sex are known."""
+    def put_sex(self, values: Floats, column: str) -> None:
+        """Indices (N,) of sexes, nan unknown."""
+        values = self._usable("sex", values)
+        said = ~np.isnan(values)
+        clash = said & (self.sex >= 0) & (self.sex != values)
+        self.sex[said] = values[said]
+        for row in np.flatnonzero(clash).tolist():
+            self.reject(row, column, self._sexes[self.sex[row]], "contradiction", "two different sexes; keep one")
+            self.sex[row] = -1
+            self._void.add(("sex", row))
+
+    def put_measurement(self, measurement: str, values: Floats, column: str) -> None:
+        """Turn measurements (N,) into findings; call it when age and sex are known."""
         definition = self.kb.measurements[measurement]
-        sex = self.sex[rows]
         for finding in dict.fromkeys(rule.finding for rule in definition.thresholds):
             answers = np.full((len(self.kb.sexes), len(values)), np.nan)
-            for of, index in self._sex_column.items():
+            for index, of in enumerate(self._sexes):
                 rules = [r for r in definition.thresholds if r.finding == finding and r.sex in ("", of)]
                 if rules:
                     hits = [values < r.below if r.below is not None else values >= float(r.at_least or 0.0) for r in rules]
-                    answers[index] = np.any(hits, axis=0)
+                    answers[index] = np.where(np.isnan(values), np.nan, np.any(hits, axis=0))
             # Unknown sex: an answer only where the limits of both sexes agree.
             agreed = np.where((answers == answers[0]).all(axis=0), answers[0], np.nan)
-            answer = np.where(sex < 0, agreed, np.take_along_axis(answers, np.maximum(sex, 0)[None], axis=0)[0])
-            sure = ~np.isnan(answer)
-            self.put_finding(finding, rows[sure], answer[sure], column)
+            answer = np.where(self.sex < 0, agreed, np.take_along_axis(answers, np.maximum(self.sex, 0)[None], axis=0)[0])
+            self.put_finding(finding, answer, column)
 
-    def _put(self, table: dict[str, Floats], name: str, rows: Ints, values: Floats, column: str) -> None:
-        if self._void:
-            usable = [(name, row) not in self._void for row in rows.tolist()]
-            rows, values = rows[usable], values[usable]
+    def _put(self, table: dict[str, Floats], name: str, values: Floats, column: str) -> None:
+        values = self._usable(name, values)
         if name not in table:
-            table[name] = np.full(len(self.lines), np.nan)
-        old = table[name][rows]
-        clash = ~np.isnan(old) & (old != values)
-        for i in np.flatnonzero(clash):
-            kinds = sorted((float(old[i]), float(values[i])))
+            table[name] = values
+            return
+        old = table[name]
+        clash = ~np.isnan(old) & ~np.isnan(values) & (old != values)
+        for row in np.flatnonzero(clash).tolist():
+            kinds = sorted((float(old[row]), float(values[row])))
             what = "both present and absent" if kinds == [0.0, 1.0] else f"both {kinds[0]:g} and {kinds[1]:g}"
-            self.reject(int(rows[i]), column, name, "contradiction", f"{name} is {what}; keep one statement")
-            self._void.add((name, int(rows[i])))
-        table[name][rows] = np.where(clash, np.nan, values)
+            self.reject(row, column, name, "contradiction", f"{name} is {what}; keep one statement")
+            self._void.add((name, row))
+        table[name] = np.where(clash, np.nan, np.where(np.isnan(values), old, values))
+
+    def _usable(self, name: str, values: Floats) -> Floats:
+        """The values without those of cells that were contradicted."""
+        void = [row for of, row in self._void if of == name]
+        if void:
+            values = values.copy()
+            values[void] = np.nan
+        return values
 
     def evidence(self) -> Evidence:
         """Evidence of all N cases, contradictions taken out and reported; no statement can be added afterwards."""
