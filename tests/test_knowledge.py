@@ -17,8 +17,8 @@ from ddx.knowledge import KnowledgeBase, load_knowledge, locate, read_knowledge,
 C, F, X, S, R, K = "causes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv", "kb.toml"
 VOCABULARY = Path(__file__).parent / "data" / "vocabulary.csv"
 QUANTITIES = (
-    "prevalence, incidence, share, odds_ratio, relative_risk, context_given_cause, sensitivity, false_positive_rate, "
-    "specificity, population_frequency, context_prevalence, population_share"
+    "prevalence, incidence, share, odds_ratio, relative_risk, crude_ratio, context_given_cause, sensitivity, "
+    "false_positive_rate, specificity, population_frequency, context_prevalence, population_share"
 )
 
 
@@ -365,6 +365,14 @@ DEFECTS = {
         [cell(S, "leak_low_haemoglobin", "source", "smith_2020")],
         ["sources.csv:<jones_2010>.id: jones_2010 is used by no study"],
     ),
+    "one_source_in_two_rows": (
+        [cell(R, "jones_2010", "doi", "10.1000/SMITH")],
+        ["sources.csv:<jones_2010>.doi: got '10.1000/smith', which smith_2020 has too: keep one of the two"],
+    ),
+    "one_pmid_in_two_rows": (
+        [cell(R, "smith_2020", "pmid", "12345")],
+        ["sources.csv:<jones_2010>.pmid: got '12345', which smith_2020 has too: keep one of the two"],
+    ),
     # references of study rows
     "unknown_cause": (
         [cell(S, "link_stroke_numbness", "cause", "strok")],
@@ -435,6 +443,36 @@ DEFECTS = {
             cell(S, "or_stroke_diabetes", "context", "age_75_plus"),
         ],
         ["studies.csv:<or_stroke_diabetes>.context: no frequency of 'age_75_plus' in the population to compare with"],
+    ),
+    "crude_ratio_of_a_risk_factor": (
+        [cell(S, "or_stroke_diabetes", "quantity", "crude_ratio"), cell(S, "or_stroke_diabetes", "group", "age_18_44")],
+        ["studies.csv:<or_stroke_diabetes>.context: got 'diabetes', a crude ratio is one of age bands or of sexes"],
+    ),
+    "crude_ratio_against_nothing": (
+        [cell(S, "or_stroke_old", "quantity", "crude_ratio")],
+        ["studies.csv:<or_stroke_old>.group: got an empty cell, crude_ratio needs a group"],
+    ),
+    "crude_ratio_against_itself": (
+        [cell(S, "or_stroke_old", "quantity", "crude_ratio"), cell(S, "or_stroke_old", "group", "age_75_plus")],
+        [
+            "studies.csv:<or_stroke_old>.group: got 'age_75_plus', expected what the ratio is against: age_0_17, age_18_44, "
+            "age_45_64, age_65_74"
+        ],
+    ),
+    "crude_ratio_against_a_band_with_a_ratio": (
+        [
+            copy(S, "or_stroke_old", id="or_stroke_young", context="age_0_17", value="0.1", low="0.05", high="0.2"),
+            cell(S, "or_stroke_old", "quantity", "crude_ratio"),
+            cell(S, "or_stroke_old", "group", "age_0_17"),
+        ],
+        [
+            "studies.csv:<or_stroke_old>.group: got 'age_0_17', expected what the ratio is against: age_18_44, age_45_64, "
+            "age_65_74"
+        ],
+    ),
+    "crude_ratio_against_the_other_kind": (
+        [cell(S, "or_anaemia_female", "quantity", "crude_ratio"), cell(S, "or_anaemia_female", "group", "age_0_17")],
+        ["studies.csv:<or_anaemia_female>.group: got 'age_0_17', expected what the ratio is against: sex_male"],
     ),
     # numbers of study rows
     "not_a_probability": (

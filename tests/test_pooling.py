@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ddx
 from ddx.knowledge import Study, load_knowledge
 from ddx.knowledge.pooling import (
     exposure_ratio_estimate,
@@ -352,6 +353,79 @@ def test_rates_of_both_sexes_from_one_source_make_one_ratio(edit):
     p = parameters(edit)["or:low_sugar:sex_female"]
     assert p.first == pytest.approx(log(3), rel=1e-12)
     assert p.second == pytest.approx(sqrt(1 / 60 + 1 / 25 + 2 * TAU_RATIO**2), rel=1e-12)
+
+
+def brought(by_band, ratio):
+    """What a risk factor of these frequencies brings to every band."""
+    return {band: 1.0 + p * (ratio - 1.0) for band, p in by_band.items()}
+
+
+def test_a_crude_ratio_loses_what_the_risk_factors_bring(edit):
+    """Twice the stroke with diabetes, which 20 % of the oldest have and 8 % of the others."""
+    edit.cell(S, "or_stroke_old", "quantity", "crude_ratio")
+    edit.cell(S, "or_stroke_old", "group", "age_18_44")
+    p = parameters(edit)["or:stroke:age_75_plus"]
+    raised = brought({"old": 0.2, "young": 0.08}, 2.0)
+    assert p.first == pytest.approx(log(5 * raised["young"] / raised["old"]), rel=1e-12)
+    assert p.second == pytest.approx(sqrt((log(6.25 / 4) / (2 * 1.96)) ** 2 + 2 * TAU_RATIO**2), rel=1e-9)
+
+
+@pytest.mark.parametrize(("context", "group", "value"), [("sex_female", "sex_male", 1.5), ("sex_male", "sex_female", 1 / 1.5)])
+def test_a_crude_ratio_of_the_sexes(edit, context, group, value):
+    edit.copy(S, "freq_diabetes", id="freq_diabetes_women", value="0.06", group="sex_female")
+    edit.copy(S, "freq_diabetes", id="freq_diabetes_men", value="0.1", group="sex_male")
+    cells = {"context": context, "group": group, "value": repr(value), "low": "", "high": ""}
+    edit.copy(S, "or_stroke_old", id="or_stroke_sex", quantity="crude_ratio", **cells)
+    raised = brought({"women": 0.06, "men": 0.1}, 2.0)
+    found = parameters(edit)["or:stroke:sex_female"]
+    assert found.first == pytest.approx(log(1.5 * raised["men"] / raised["women"]), rel=1e-12)
+
+
+def test_what_a_risk_factor_brings_comes_with_those_that_require_it(edit):
+    """Insulin is asked of people with diabetes; both raise the risk of neuropathy."""
+    frequency = parameters(edit)["context:insulin"].value
+    edit.copy(S, "or_neuropathy_diabetes", id="or_neuropathy_insulin", context="insulin", value="3", low="", high="")
+    cells = {"cause": "neuropathy", "quantity": "crude_ratio", "group": "age_45_64"}
+    edit.copy(S, "or_stroke_old", id="or_neuropathy_old", **cells)
+    raised = brought({"old": 0.2, "middle": 0.08}, 5.0 * (1.0 + frequency * 2.0))
+    found = parameters(edit)["or:neuropathy:age_75_plus"]
+    assert found.first == pytest.approx(log(5 * raised["middle"] / raised["old"]), rel=1e-12)
+
+
+def test_rates_of_age_bands_and_shares_of_sexes_lose_it_too(edit):
+    rates = {"age_0_17": 0.001, "age_18_44": 0.003, "age_45_64": 0.005, "age_65_74": 0.008, "age_75_plus": 0.012}
+    for band, rate in rates.items():
+        cells = {"group": band, "value": str(rate), "numerator": "", "denominator": "", "counts": ""}
+        edit.copy(S, "prior_neuropathy", id=f"neuropathy_{band}", **cells)
+    edit.copy(S, "freq_diabetes", id="freq_diabetes_women", value="0.06", group="sex_female")
+    edit.copy(S, "freq_diabetes", id="freq_diabetes_men", value="0.1", group="sex_male")
+    cells = {"quantity": "context_given_cause", "context": "sex_female", "value": "0.6", "low": "", "high": ""}
+    edit.copy(S, "or_neuropathy_diabetes", id="neuropathy_women", **cells)
+    p = parameters(edit)
+    share = dict(zip(rates, (0.2, 0.35, 0.25, 0.1, 0.1), strict=True))
+    reference = sum(share[b] * rate for b, rate in rates.items())
+    raised = brought({b: 0.2 if b == "age_75_plus" else 0.08 for b in rates}, 5.0)
+    mean = sum(share[b] * raised[b] for b in rates)
+    for band, rate in rates.items():
+        expected = logit(rate) - logit(reference) - log(raised[band] / mean)
+        assert p[f"or:neuropathy:{band}"].first == pytest.approx(expected, rel=1e-9)
+    of_sexes = brought({"women": 0.06, "men": 0.1}, 5.0)
+    expected = logit(0.6) - logit(0.51) - log(of_sexes["women"] / of_sexes["men"])
+    assert p["or:neuropathy:sex_female"].first == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_crude_ratio_is_that_of_the_network(edit):
+    """The referee: a rare cause is so many times as frequent in the band, all risk factors summed out."""
+    edit.cell(S, "or_stroke_old", "quantity", "crude_ratio")
+    edit.cell(S, "or_stroke_old", "group", "age_18_44")
+    model = ddx.load(edit.folder, "general")
+    ages = {band: model.diagnose(age=age, sex="female").posterior["stroke"] for band, age in (("old", 80), ("young", 30))}
+    assert ages["old"] / ages["young"] == pytest.approx(5.0, rel=2e-3)
+    edit.cell(S, "or_stroke_old", "quantity", "odds_ratio")
+    edit.cell(S, "or_stroke_old", "group", "")
+    model = ddx.load(edit.folder, "general")
+    ages = {band: model.diagnose(age=age, sex="female").posterior["stroke"] for band, age in (("old", 80), ("young", 30))}
+    assert ages["old"] / ages["young"] == pytest.approx(5.0 * 1.2 / 1.08, rel=2e-3)
 
 
 def test_leaks_pool_their_three_kinds_of_rows_and_keep_age_bands_apart(edit):

@@ -366,6 +366,11 @@ def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
     for source in kb.sources.values():
         if source.id not in used:
             yield Problem("sources.csv", source.line, "id", f"{source.id} is used by no study")
+    first: dict[tuple[str, str], str] = {}
+    for source in kb.sources.values():
+        for column, code in (("doi", source.doi.lower()), ("pmid", source.pmid)):
+            if code and (other := first.setdefault((column, code), source.id)) != source.id:
+                yield Problem("sources.csv", source.line, column, f"got {code!r}, which {other} has too: keep one of the two")
 
 
 def _at(kb: KnowledgeBase, parameter: Parameter, column: str, message: str) -> Problem:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ddx.errors import KnowledgeError, Problem, UsageError, nearest
 from ddx.knowledge import tables as t
 from ddx.knowledge.check import check
-from ddx.knowledge.parameters import QUANTITIES, collect
+from ddx.knowledge.parameters import QUANTITIES, RATIOS, collect
 from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
@@ -267,14 +267,14 @@ def _resolved(
 
 def _number_problems(study: Study) -> Iterable[tuple[str, str]]:
     x, n = study.numerator, study.denominator
-    if study.quantity in ("odds_ratio", "relative_risk", "incidence"):
+    ratio = study.quantity in (*RATIOS, "crude_ratio", "incidence")
+    if ratio:
         if study.value <= 0.0:
             yield "value", f"got {study.value:g}, expected a number above 0"
     elif not 0.0 <= study.value <= 1.0:
         yield "value", f"got {study.value:g}, expected a probability"
     elif study.value in (0.0, 1.0) and not n:
         yield "value", f"got {study.value:g} without a denominator: certainty needs a count, else a value inside (0, 1)"
-    ratio = study.quantity in ("odds_ratio", "relative_risk", "incidence")
     if (study.low is None) != (study.high is None):
         yield "low", "low and high come together"
     elif study.low is not None and study.high is not None and (study.low < 0.0 or (study.high > 1.0 and not ratio)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -25,6 +26,7 @@ QUANTITIES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "share": (frozenset({"cause", "setting"}), frozenset()),
     "odds_ratio": (frozenset({"cause", "context"}), frozenset()),
     "relative_risk": (frozenset({"cause", "context"}), frozenset()),
+    "crude_ratio": (frozenset({"cause", "context", "group"}), frozenset()),
     "context_given_cause": (frozenset({"cause", "context"}), frozenset()),
     "sensitivity": (frozenset({"cause", "finding"}), frozenset()),
     "false_positive_rate": (frozenset({"finding"}), frozenset({"cause", "group"})),
@@ -37,6 +39,8 @@ RATIOS = ("odds_ratio", "relative_risk")
 LEAKS = ("false_positive_rate", "specificity", "population_frequency")
 
 _STUDIES = "studies.csv"
+
+Estimates = dict[str, list[tuple[tuple[float, float], Study]]]  # context -> log ratio and its variance, by study
 
 
 def collect(
@@ -118,24 +122,72 @@ class _Collector:
             self._add(pool_probability(f"prior:{cause.id}@{setting}", members))
 
     def _ratios(self, cause: Cause) -> None:
-        estimates: dict[str, list[tuple[tuple[float, float], Study]]] = defaultdict(list)
+        """Risk factors first: what they bring is taken out of the rates and shares of age bands and sexes."""
+        estimates: Estimates = defaultdict(list)
         for quantity in RATIOS:
             for study in self.rows[quantity, cause.id]:
-                y, v = ratio_estimate(study)
-                target, sign = self._sex_contrast(study.context)
-                estimates[target].append(((sign * y, v), study))
-        for study in self.rows["context_given_cause", cause.id]:
-            exposed = self._exposed(study.context)
-            if exposed is None:
-                self._reject(study, "context", f"no frequency of {study.context!r} in the population to compare with")
-                continue
-            y, v = exposure_ratio_estimate(study, exposed)
-            target, sign = self._sex_contrast(study.context)
-            estimates[target].append(((sign * y, v), study))
-        self._group_rates(cause, estimates)
+                self._estimate(estimates, study, ratio_estimate(study))
+        shares = self.rows["context_given_cause", cause.id]
+        of_sexes = [s for s in shares if s.context in SEXES]
+        for study in shares:
+            if study.context not in SEXES:
+                self._exposure(estimates, study, 0.0)
+        risk_factors = [x for x in self.context if self.context[x].kind == "risk_factor" and estimates[x]]
+        ratios = {x: pool_ratio("", estimates[x]).value for x in risk_factors}
+        brought = {group: self._brought(ratios, group) for group in (*self.bands, *SEXES)}
+        for study in of_sexes:
+            other = SEXES[1 - SEXES.index(study.context)]
+            self._exposure(estimates, study, brought[study.context] - brought[other])
+        self._group_rates(cause, estimates, brought)
+        self._crude_ratios(cause, estimates, brought)
         for target in self.context:
             if estimates[target]:
                 self._add(pool_ratio(f"or:{cause.id}:{target}", estimates[target]))
+
+    def _estimate(self, estimates: Estimates, study: Study, estimate: tuple[float, float], brought: float = 0.0) -> None:
+        """File an estimate under its context, without the log ratio that other risk factors bring to it."""
+        y, v = estimate
+        target, sign = self._sex_contrast(study.context)
+        estimates[target].append(((sign * (y - brought), v), study))
+
+    def _exposure(self, estimates: Estimates, study: Study, brought: float) -> None:
+        exposed = self._exposed(study.context)
+        if exposed is None:
+            self._reject(study, "context", f"no frequency of {study.context!r} in the population to compare with")
+        else:
+            self._estimate(estimates, study, exposure_ratio_estimate(study, exposed), brought)
+
+    def _crude_ratios(self, cause: Cause, estimates: Estimates, brought: Mapping[str, float]) -> None:
+        rows = self.rows["crude_ratio", cause.id]
+        own = {b for b in self.bands if estimates[b]} | {s.context for s in rows if s.context in self.bands}
+        for study in rows:
+            groups = self.bands if study.context in self.bands else SEXES if study.context in SEXES else ()
+            (reference,) = study.group if len(study.group) == 1 else ("",)
+            if not groups:
+                self._reject(study, "context", f"got {study.context!r}, a crude ratio is one of age bands or of sexes")
+            elif reference not in groups or reference == study.context or reference in own:
+                free = [g for g in groups if g != study.context and g not in own]
+                expected = ", ".join(free) or "an age band that has no ratio itself; every one has"
+                self._reject(study, "group", f"got {';'.join(study.group)!r}, expected what the ratio is against: {expected}")
+            else:
+                self._estimate(estimates, study, ratio_estimate(study), brought[study.context] - brought[reference])
+
+    def _brought(self, ratios: Mapping[str, float], group: str) -> float:
+        """Log of what the risk factors multiply the odds of a cause by in an age band or a sex, where the cause is rare."""
+
+        def raised(x: Context) -> float:
+            at_group, at_all = (self.parameters.get(_at(f"context:{x.id}", at)) for at in ((group,), ()))
+            parameter = at_group or at_all
+            if parameter is None:
+                return 1.0
+            ratio = ratios.get(x.id, 1.0)
+            for child in self.context.values():
+                if child.requires == x.id:
+                    ratio *= raised(child)
+            return 1.0 + parameter.value * (ratio - 1.0)
+
+        roots = [x for x in self.context.values() if x.kind == "risk_factor" and not x.requires]
+        return sum(math.log(raised(x)) for x in roots)
 
     def _sex_contrast(self, context: str) -> tuple[str, float]:
         """A ratio for one sex is the inverse ratio for the other: keep one parameter, women against men."""
@@ -146,7 +198,7 @@ class _Collector:
         parameter = self.parameters.get(f"{'population' if kind == 'sex' else 'context'}:{context}")
         return None if kind == "age_band" or parameter is None else parameter.value
 
-    def _group_rates(self, cause: Cause, estimates: dict[str, list[tuple[tuple[float, float], Study]]]) -> None:
+    def _group_rates(self, cause: Cause, estimates: Estimates, brought: Mapping[str, float]) -> None:
         quantity = "incidence" if cause.course == "acute" else "prevalence"
         grouped = _by_group(s for s in self.rows[quantity, cause.id] if s.group)
         bands = [b for b in self.bands if (b,) in grouped]
@@ -157,16 +209,16 @@ class _Collector:
             self._reject(grouped[bands[0],][0], "group", f"{cause.id} has rates for some age bands only; missing: {missing}")
         elif bands:
             rates = {b: _rate(grouped[b,]) for b in bands}
-            reference = sum(self._share(b) * rates[b] for b in bands) / sum(self._share(b) for b in bands)
+            total = sum(self._share(b) for b in bands)
+            reference = sum(self._share(b) * rates[b] for b in bands) / total
+            mean = math.log(sum(self._share(b) * math.exp(brought[b]) for b in bands) / total)
             for b in bands:
-                estimates[b] += [(group_ratio_estimate(s, reference), s) for s in grouped[b,]]
-        self._sex_rates(grouped, estimates)
+                for study in grouped[b,]:
+                    y, v = group_ratio_estimate(study, reference)
+                    estimates[b].append(((y - (brought[b] - mean), v), study))
+        self._sex_rates(grouped, estimates, brought[SEXES[0]] - brought[SEXES[1]])
 
-    def _sex_rates(
-        self,
-        grouped: dict[tuple[str, ...], list[Study]],
-        estimates: dict[str, list[tuple[tuple[float, float], Study]]],
-    ) -> None:
+    def _sex_rates(self, grouped: dict[tuple[str, ...], list[Study]], estimates: Estimates, brought: float) -> None:
         """Rates of both sexes from one source make one ratio, women against men."""
         first, second = (grouped.get((sex,), []) for sex in SEXES)
         paired = {s.source for s in first} & {s.source for s in second}
@@ -174,7 +226,7 @@ class _Collector:
             partner = next((s for s in second if s.source == study.source), None)
             if partner is not None:
                 y, v = group_ratio_estimate(study, partner.value)
-                estimates[SEXES[0]].append(((y, v + group_ratio_estimate(partner, study.value)[1]), study))
+                estimates[SEXES[0]].append(((y - brought, v + group_ratio_estimate(partner, study.value)[1]), study))
         for group, members in grouped.items():
             for study in members:
                 single = len(group) == 1 and (group[0] in self.bands or study.source in paired)
