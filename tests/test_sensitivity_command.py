@@ -9,6 +9,8 @@ import pytest
 
 from ddx import sensitivity
 from ddx.cli import main
+from ddx.cli.show import console
+from ddx.cli.validation import table
 
 CASE = ["--present", "arm_weakness", "--present", "numbness", "--absent", "tremor", "--age", "70", "--sex", "female"]
 FILE = """\
@@ -82,6 +84,17 @@ def test_flips_say_what_happens_then(run, tiny):
         f"{name} {row['value']:.3g} {row['needed']:.3g} {row['deviations']:+.2f} {row['cause']} {words[row['change']]}"
         for name, row in table.iterrows()
     ]
+
+
+def test_long_names_fold_and_numbers_stay_whole(capsys):
+    name, then = "prior:" + "functional_neurological_disorder_" * 3, "functional_neurological_disorder crosses its threshold"
+    console().print(table(["parameter", "needed", "then"], [[name, "0.0123456", then]], ["then"]))
+    header, *lines = capsys.readouterr().out.splitlines()
+    column = header.index("then")
+    number = column - 2 - len("0.0123456")
+    assert "".join(line[:number].strip() for line in lines) == name
+    assert lines[0][number:column].rstrip() == "0.0123456"
+    assert " ".join(line[column:].strip() for line in lines).strip() == then
 
 
 def test_a_file_is_summed_up(run, tiny, tmp_path):

@@ -109,10 +109,11 @@ def finite(value: Any) -> Any:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ()) -> Table:
-    """A table whose first column, and those named in ``left``, are texts, the others numbers."""
+    """A table whose first column, and those named in ``left``, are texts, the others numbers; in a narrow place texts fold."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(header):
-        made.add_column(name, no_wrap=True, justify="left" if position == 0 or name in left else "right")
+        text = position == 0 or name in left
+        made.add_column(name, no_wrap=not text, overflow="fold", justify="left" if text else "right")
     for row in rows:
         made.add_row(*row)
     return made
