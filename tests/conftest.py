@@ -170,7 +170,7 @@ def _studies() -> list[dict[str, object]]:
             add(f"link_{cause}_{finding}", "sensitivity", value, cause=cause, finding=finding)
     for finding, value in LEAK.items():
         add(f"leak_{finding}", "false_positive_rate", value, finding=finding)
-    add("leak_low_haemoglobin", "population_frequency", 0.06, finding="low_haemoglobin", source="jones_2010")
+    add("leak_low_haemoglobin", "false_positive_rate", 0.06, finding="low_haemoglobin", source="jones_2010")
     add("leak_ankle_old", "false_positive_rate", 0.3, finding="absent_ankle_jerks", group="age_75_plus")
     estimate = {"source": "expert_estimate", "quality": "expert_estimate", "low": 0.05, "high": 0.6}
     add("link_stroke_tremor", "sensitivity", 0.2, cause="stroke", finding="tremor", **estimate)

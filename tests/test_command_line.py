@@ -626,7 +626,7 @@ SHOWN = {
         "Smith, J Tests, 2020",
         "doi:10.1000/smith",
     ],
-    "leak:low_haemoglobin": ["population_frequency 0.06", "Jones, Ann Tests, 2010", "PMID 12345"],
+    "leak:low_haemoglobin": ["false_positive_rate 0.06", "Jones, Ann Tests, 2010", "PMID 12345"],
     "prior:stroke": ["log-normal(", "x 0.0821 years"],
 }
 

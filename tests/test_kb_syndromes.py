@@ -162,7 +162,7 @@ DEFECTS = {
     ),
     "no leak": (
         lambda e: e.drop("studies.csv", "central_signs_alone"),
-        "syndromes.csv:<central_signs>.id: central_signs has no leak: studies.csv needs a population_frequency row "
+        "syndromes.csv:<central_signs>.id: central_signs has no leak: studies.csv needs a false_positive_rate row "
         "without a group",
     ),
     "one finding": (

@@ -295,11 +295,11 @@ DEFECTS = {
     ),
     "no_leak": (
         [drop(S, "leak_tremor")],
-        ["findings.csv:<tremor>.id: tremor has no leak: studies.csv needs a population_frequency row without a group"],
+        ["findings.csv:<tremor>.id: tremor has no leak: studies.csv needs a false_positive_rate row without a group"],
     ),
     "leak_of_one_age_band_only": (
         [cell(S, "leak_tremor", "group", "age_75_plus")],
-        ["findings.csv:<tremor>.id: tremor has no leak: studies.csv needs a population_frequency row without a group"],
+        ["findings.csv:<tremor>.id: tremor has no leak: studies.csv needs a false_positive_rate row without a group"],
     ),
     "leak_of_a_sex": (
         [cell(S, "leak_ankle_old", "group", "sex_male")],
@@ -328,11 +328,10 @@ DEFECTS = {
     ),
     # coherence and sources
     "population_frequency_below_its_patients": (
-        [cell(S, "leak_low_haemoglobin", "value", "0.04")],
+        [cell(S, "leak_low_haemoglobin", "quantity", "population_frequency")],
         [
-            "studies.csv:<leak_low_haemoglobin>.value: low_haemoglobin has the population frequency 0.04, patients with "
-            "anaemia alone "
-            "make 0.049"
+            "studies.csv:<leak_low_haemoglobin>.value: got 0.06, of which patients of the modelled causes make 0.049: the rest "
+            "only bounds the leak; make it a verbal false_positive_rate with a range"
         ],
     ),
     "finding_more_frequent_than_what_it_implies": (

@@ -455,3 +455,19 @@ def test_impossible_evidence_spoils_neither_other_strata_nor_other_cases(small):
     np.testing.assert_allclose(np.exp(result.log_evidence[:2]), [0.25 * 0.12, 0.12], rtol=1e-12)
     assert np.isnan(result.marginal[2]).all()
     np.testing.assert_allclose(result.marginal[3], net.posterior(layered_evidence(net, cases[3:])).marginal[0], rtol=1e-14)
+
+
+def test_findings_of_limb_are_as_frequent_as_they_were_counted():
+    """In the general population, causes and context summed out; what syndromes bring may be a little more."""
+    model = ddx.load("limb", "general")
+    kb = model.knowledge
+    banded = {p.partition("@")[0] for p in kb.parameters if "@" in p}
+    counted = {}
+    for finding in kb.findings:
+        rows = [kb.studies[s] for s in kb.parameters[f"leak:{finding}"].studies]
+        if f"leak:{finding}" not in banded and [r.quantity for r in rows] == ["population_frequency"]:
+            counted[finding] = rows[0].value
+    assert len(counted) > 10
+    found = np.array([np.exp(model.diagnose(present=[f]).log_evidence) / value for f, value in counted.items()])
+    assert np.abs(found - 1.0).max() < 0.1
+    assert np.median(np.abs(found - 1.0)) < 0.005

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import exp, isclose, log, sqrt
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -428,9 +429,9 @@ def test_a_crude_ratio_is_that_of_the_network(edit):
     assert ages["old"] / ages["young"] == pytest.approx(5.0 * 1.2 / 1.08, rel=2e-3)
 
 
-def test_leaks_pool_their_three_kinds_of_rows_and_keep_age_bands_apart(edit):
+def test_leaks_pool_rates_and_specificities_and_keep_age_bands_apart(edit):
     edit.copy(S, "leak_tremor", id="leak_tremor_2", quantity="specificity", value="0.95")
-    edit.copy(S, "leak_tremor", id="leak_tremor_3", quantity="population_frequency", value="0.04")
+    edit.copy(S, "leak_tremor", id="leak_tremor_3", value="0.04")
     edit.copy(S, "leak_tremor", id="leak_tremor_old", quantity="specificity", value="0.9", group="age_75_plus")
     p = parameters(edit)
     y = [logit(0.03), logit(0.04), logit(0.05)]
@@ -438,6 +439,46 @@ def test_leaks_pool_their_three_kinds_of_rows_and_keep_age_bands_apart(edit):
     assert_beta(p["leak:tremor"], *pooled(y, v, TAU_LOGIT))
     assert set(p["leak:tremor"].studies) == {"leak_tremor", "leak_tremor_2", "leak_tremor_3"}
     assert p["leak:tremor@age_75_plus"].value == pytest.approx(0.1, rel=1e-12)
+
+
+def frequency(model, finding, **of_whom):
+    """The referee: P(finding) in the general population, causes and context summed out."""
+    return np.exp(model.diagnose(present=[finding], **of_whom).log_evidence)
+
+
+@pytest.mark.parametrize(
+    ("finding", "counted"), [("tremor", 0.06), ("numbness", 0.12), ("raised_ck", 0.002), ("arm_weakness", 0.1)]
+)
+def test_a_population_frequency_is_that_of_the_network(edit, finding, counted):
+    edit.cell(S, f"leak_{finding}", "quantity", "population_frequency")
+    edit.cell(S, f"leak_{finding}", "value", repr(counted))
+    model = ddx.load(edit.folder, "general")
+    assert frequency(model, finding) == pytest.approx(counted, rel=2e-3)
+    assert model.knowledge.parameters[f"leak:{finding}"].value < counted
+
+
+def test_a_population_frequency_of_an_age_band_is_that_of_the_network(edit):
+    """Of the oldest, more have a neuropathy, because more have diabetes, and because of their age."""
+    edit.copy(S, "or_stroke_old", id="or_neuropathy_old", cause="neuropathy")
+    edit.copy(S, "leak_numbness", id="leak_numbness_old", quantity="population_frequency", value="0.3", group="age_75_plus")
+    model = ddx.load(edit.folder, "general")
+    assert frequency(model, "numbness", age=80) == pytest.approx(0.3, rel=0.02)
+    edit.cell(S, "leak_numbness_old", "quantity", "false_positive_rate")
+    assert frequency(ddx.load(edit.folder, "general"), "numbness", age=80) > 0.33
+
+
+def test_what_is_left_of_a_population_frequency_is_less_certain(edit):
+    edit.cell(S, "leak_tremor", "quantity", "population_frequency")
+    found = {}
+    for counted in (0.06, 0.0601):
+        edit.cell(S, "leak_tremor", "value", repr(counted))
+        found[counted] = parameters(edit)["leak:tremor"]
+    left = found[0.06]
+    growth = (logit(found[0.0601].value) - logit(left.value)) / (logit(0.0601) - logit(0.06))
+    assert growth > 1.1
+    _, expected = pooled([logit(left.value)], [growth**2 / (50 * 0.06 * 0.94)], TAU_LOGIT)
+    on_the_logit_scale = 1.0 / ((left.first + left.second + 1.0) * left.value * (1.0 - left.value))
+    assert on_the_logit_scale == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_first_study_of_a_link_replaces_the_expert_estimate(edit):

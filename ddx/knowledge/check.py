@@ -37,7 +37,6 @@ def check(kb: KnowledgeBase) -> list[Problem]:
         _leaks,
         _syndromes,
         _graded,
-        _coherence,
         _implied,
         _sources,
     )
@@ -228,7 +227,7 @@ def _leaks(kb: KnowledgeBase) -> Iterator[Problem]:
     for file, items in (("findings.csv", kb.findings), ("syndromes.csv", kb.syndromes)):
         for item in items.values():
             if f"leak:{item.id}" not in kb.parameters:
-                message = f"{item.id} has no leak: studies.csv needs a population_frequency row without a group"
+                message = f"{item.id} has no leak: studies.csv needs a false_positive_rate row without a group"
                 yield Problem(file, item.line, "id", message)
 
 
@@ -314,28 +313,6 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
                             f"{owner}:{level}: {own:.3g} of those not above this level reach it, not more than the "
                             f"{base:.3g} without any cause; a noisy-MAX cause cannot lower a level",
                         )
-
-
-def _coherence(kb: KnowledgeBase) -> Iterator[Problem]:
-    """P(f) >= P(c) P(f | c): a population frequency includes the patients of every cause."""
-    most: dict[str, tuple[float, str]] = {}
-    for cause in kb.causes:
-        prior = kb.parameters.get(f"prior:{cause}")
-        for finding in kb.findings:
-            link = kb.parameters.get(f"link:{cause}:{finding}")
-            if prior and link:
-                most[finding] = max(most.get(finding, (0.0, "")), (prior.value * link.value, cause))
-    for study in kb.studies.values():
-        if study.quantity == "population_frequency" and study.cited and not study.group and study.finding in most:
-            share, cause = most[study.finding]
-            if study.value < share:
-                yield Problem(
-                    "studies.csv",
-                    study.line,
-                    "value",
-                    f"{study.finding} has the population frequency {study.value:.3g}, "
-                    f"patients with {cause} alone make {share:.3g}",
-                )
 
 
 def _implied(kb: KnowledgeBase) -> Iterator[Problem]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping
 
 from ddx.errors import Problem
+from ddx.knowledge.crude import leak_beside, log_raised
 from ddx.knowledge.pooling import (
     exposure_ratio_estimate,
     group_ratio_estimate,
+    logit,
     pool_probability,
     pool_rate,
     pool_ratio,
     ratio_estimate,
 )
 from ddx.knowledge.schema import SEXES, Cause, Context, Finding, Parameter, Study, Syndrome
+from ddx.knowledge.syndromes import brought
 
 DAYS_PER_YEAR = 365.25
 
@@ -65,8 +68,10 @@ class _Collector:
         context: Mapping[str, Context],
         problems: list[Problem],
     ) -> None:
-        self.causes, self.context, self.problems = causes, context, problems
+        self.causes, self.syndromes, self.context, self.problems = causes, syndromes, context, problems
         self.parameters: dict[str, Parameter] = {}
+        self.value: dict[str, float] = {}  # of the parameters so far
+        self.priors: dict[str, dict[str, float]] = {}  # of every cause in every age band, and in all ("")
         rows: dict[tuple[str, str], list[Study]] = defaultdict(list)
         for study in studies:
             subject = study.cause if study.quantity not in LEAKS else study.finding
@@ -75,6 +80,7 @@ class _Collector:
         self.bands = [c.id for c in context.values() if c.kind == "age_band"]
         for variable in context.values():
             self._population(variable)
+        self.frequencies = {group: self._frequencies(group) for group in (*self.bands, *SEXES)}
         for cause in causes.values():
             self._prior(cause)
             self._ratios(cause)
@@ -86,6 +92,7 @@ class _Collector:
 
     def _add(self, parameter: Parameter) -> None:
         self.parameters[parameter.id] = parameter
+        self.value[parameter.id] = parameter.value
 
     def _reject(self, study: Study, column: str, message: str) -> None:
         self.problems.append(Problem(_STUDIES, study.line, column, message))
@@ -122,7 +129,7 @@ class _Collector:
             self._add(pool_probability(f"prior:{cause.id}@{setting}", members))
 
     def _ratios(self, cause: Cause) -> None:
-        """Risk factors first: what they bring is taken out of the rates and shares of age bands and sexes."""
+        """Risk factors first: what they raise the odds by is taken out of rates and shares of age bands and sexes."""
         estimates: Estimates = defaultdict(list)
         for quantity in RATIOS:
             for study in self.rows[quantity, cause.id]:
@@ -134,30 +141,31 @@ class _Collector:
                 self._exposure(estimates, study, 0.0)
         risk_factors = [x for x in self.context if self.context[x].kind == "risk_factor" and estimates[x]]
         ratios = {x: pool_ratio("", estimates[x]).value for x in risk_factors}
-        brought = {group: self._brought(ratios, group) for group in (*self.bands, *SEXES)}
+        raised = {group: log_raised(self.context, frequency, ratios) for group, frequency in self.frequencies.items()}
         for study in of_sexes:
             other = SEXES[1 - SEXES.index(study.context)]
-            self._exposure(estimates, study, brought[study.context] - brought[other])
-        self._group_rates(cause, estimates, brought)
-        self._crude_ratios(cause, estimates, brought)
+            self._exposure(estimates, study, raised[study.context] - raised[other])
+        self._group_rates(cause, estimates, raised)
+        self._crude_ratios(cause, estimates, raised)
         for target in self.context:
             if estimates[target]:
                 self._add(pool_ratio(f"or:{cause.id}:{target}", estimates[target]))
+        self.priors[cause.id] = self._band_priors(cause.id, raised)
 
-    def _estimate(self, estimates: Estimates, study: Study, estimate: tuple[float, float], brought: float = 0.0) -> None:
-        """File an estimate under its context, without the log ratio that other risk factors bring to it."""
+    def _estimate(self, estimates: Estimates, study: Study, estimate: tuple[float, float], raised: float = 0.0) -> None:
+        """File an estimate under its context, without the log ratio that other risk factors raise it by."""
         y, v = estimate
         target, sign = self._sex_contrast(study.context)
-        estimates[target].append(((sign * (y - brought), v), study))
+        estimates[target].append(((sign * (y - raised), v), study))
 
-    def _exposure(self, estimates: Estimates, study: Study, brought: float) -> None:
+    def _exposure(self, estimates: Estimates, study: Study, raised: float) -> None:
         exposed = self._exposed(study.context)
         if exposed is None:
             self._reject(study, "context", f"no frequency of {study.context!r} in the population to compare with")
         else:
-            self._estimate(estimates, study, exposure_ratio_estimate(study, exposed), brought)
+            self._estimate(estimates, study, exposure_ratio_estimate(study, exposed), raised)
 
-    def _crude_ratios(self, cause: Cause, estimates: Estimates, brought: Mapping[str, float]) -> None:
+    def _crude_ratios(self, cause: Cause, estimates: Estimates, raised: Mapping[str, float]) -> None:
         rows = self.rows["crude_ratio", cause.id]
         own = {b for b in self.bands if estimates[b]} | {s.context for s in rows if s.context in self.bands}
         for study in rows:
@@ -170,24 +178,23 @@ class _Collector:
                 expected = ", ".join(free) or "an age band that has no ratio itself; every one has"
                 self._reject(study, "group", f"got {';'.join(study.group)!r}, expected what the ratio is against: {expected}")
             else:
-                self._estimate(estimates, study, ratio_estimate(study), brought[study.context] - brought[reference])
+                self._estimate(estimates, study, ratio_estimate(study), raised[study.context] - raised[reference])
 
-    def _brought(self, ratios: Mapping[str, float], group: str) -> float:
-        """Log of what the risk factors multiply the odds of a cause by in an age band or a sex, where the cause is rare."""
+    def _frequencies(self, group: str) -> dict[str, float]:
+        """How many have every risk factor in an age band or of a sex."""
+        at = {x: next((n for n in (f"context:{x}@{group}", f"context:{x}") if n in self.value), "") for x in self.context}
+        return {x: self.value[name] for x, name in at.items() if name}
 
-        def raised(x: Context) -> float:
-            at_group, at_all = (self.parameters.get(_at(f"context:{x.id}", at)) for at in ((group,), ()))
-            parameter = at_group or at_all
-            if parameter is None:
-                return 1.0
-            ratio = ratios.get(x.id, 1.0)
-            for child in self.context.values():
-                if child.requires == x.id:
-                    ratio *= raised(child)
-            return 1.0 + parameter.value * (ratio - 1.0)
-
-        roots = [x for x in self.context.values() if x.kind == "risk_factor" and not x.requires]
-        return sum(math.log(raised(x)) for x in roots)
+    def _band_priors(self, cause: str, raised: Mapping[str, float]) -> dict[str, float]:
+        """P(cause) in every age band of the general population."""
+        prior = self.parameters.get(f"prior:{cause}")
+        if prior is None:
+            return {}
+        ratios = {b: self.parameters.get(f"or:{cause}:{b}") for b in self.bands}
+        relative = {b: (ratio.value if ratio else 1.0) * math.exp(raised[b]) for b, ratio in ratios.items()}
+        # Odds: a frequent cause does not reach a probability above 1.
+        odds = {b: prior.value / (1.0 - prior.value) * x / self._average(relative) for b, x in relative.items()}
+        return {b: x / (1.0 + x) for b, x in odds.items()} | {"": prior.value}
 
     def _sex_contrast(self, context: str) -> tuple[str, float]:
         """A ratio for one sex is the inverse ratio for the other: keep one parameter, women against men."""
@@ -198,7 +205,7 @@ class _Collector:
         parameter = self.parameters.get(f"{'population' if kind == 'sex' else 'context'}:{context}")
         return None if kind == "age_band" or parameter is None else parameter.value
 
-    def _group_rates(self, cause: Cause, estimates: Estimates, brought: Mapping[str, float]) -> None:
+    def _group_rates(self, cause: Cause, estimates: Estimates, raised: Mapping[str, float]) -> None:
         quantity = "incidence" if cause.course == "acute" else "prevalence"
         grouped = _by_group(s for s in self.rows[quantity, cause.id] if s.group)
         bands = [b for b in self.bands if (b,) in grouped]
@@ -209,16 +216,14 @@ class _Collector:
             self._reject(grouped[bands[0],][0], "group", f"{cause.id} has rates for some age bands only; missing: {missing}")
         elif bands:
             rates = {b: _rate(grouped[b,]) for b in bands}
-            total = sum(self._share(b) for b in bands)
-            reference = sum(self._share(b) * rates[b] for b in bands) / total
-            mean = math.log(sum(self._share(b) * math.exp(brought[b]) for b in bands) / total)
+            reference, mean = self._average(rates), math.log(self._average({b: math.exp(raised[b]) for b in bands}))
             for b in bands:
                 for study in grouped[b,]:
                     y, v = group_ratio_estimate(study, reference)
-                    estimates[b].append(((y - (brought[b] - mean), v), study))
-        self._sex_rates(grouped, estimates, brought[SEXES[0]] - brought[SEXES[1]])
+                    estimates[b].append(((y - (raised[b] - mean), v), study))
+        self._sex_rates(grouped, estimates, raised[SEXES[0]] - raised[SEXES[1]])
 
-    def _sex_rates(self, grouped: dict[tuple[str, ...], list[Study]], estimates: Estimates, brought: float) -> None:
+    def _sex_rates(self, grouped: dict[tuple[str, ...], list[Study]], estimates: Estimates, raised: float) -> None:
         """Rates of both sexes from one source make one ratio, women against men."""
         first, second = (grouped.get((sex,), []) for sex in SEXES)
         paired = {s.source for s in first} & {s.source for s in second}
@@ -226,7 +231,7 @@ class _Collector:
             partner = next((s for s in second if s.source == study.source), None)
             if partner is not None:
                 y, v = group_ratio_estimate(study, partner.value)
-                estimates[SEXES[0]].append(((y - brought, v + group_ratio_estimate(partner, study.value)[1]), study))
+                estimates[SEXES[0]].append(((y - raised, v + group_ratio_estimate(partner, study.value)[1]), study))
         for group, members in grouped.items():
             for study in members:
                 single = len(group) == 1 and (group[0] in self.bands or study.source in paired)
@@ -234,9 +239,11 @@ class _Collector:
                     expected = "one age band, or each sex by a row of the same source"
                     self._reject(study, "group", f"got {';'.join(group)!r}, expected {expected}")
 
-    def _share(self, band: str) -> float:
-        parameter = self.parameters.get(f"population:{band}")
-        return parameter.value if parameter else 1.0
+    def _average(self, values: Mapping[str, float]) -> float:
+        """Of numbers by age band, over the reference population."""
+        parameters = {band: self.parameters.get(f"population:{band}") for band in values}
+        shares = {band: parameter.value if parameter else 1.0 for band, parameter in parameters.items()}
+        return sum(shares[band] * value for band, value in values.items()) / sum(shares.values())
 
     def _links(self, cause: str) -> None:
         by_finding: dict[str, list[Study]] = defaultdict(list)
@@ -251,10 +258,33 @@ class _Collector:
         for group in dict.fromkeys([*direct, *inverse]):
             members, complement = direct.get(group, []), inverse.get(group, [])
             if not group or (len(group) == 1 and group[0] in self.bands):
-                self._add(pool_probability(_at(f"leak:{finding}", group), members, complement))
+                moved = {s.id: self._beside_causes(s) for s in members if s.quantity == "population_frequency"}
+                self._add(pool_probability(_at(f"leak:{finding}", group), members, complement, moved=moved))
             else:
                 for study in (*members, *complement):
                     self._reject(study, "group", f"got {';'.join(group)!r}, a leak depends on one age band or on nothing")
+
+    def _beside_causes(self, study: Study) -> tuple[float, float]:
+        """From the logit of a population frequency to that of the leak: what to add, and by what its error grows."""
+        group, counted, bridged = "".join(study.group), [], []
+        p = min(max(study.value, 1e-6), 1.0 - 1e-6)
+        value = ChainMap({f"leak:{study.finding}": p}, self.value)
+        behind = [s for s in self.syndromes if f"link:{s}:{study.finding}" in value and f"leak:{s}" in value]
+        for cause in self.causes:
+            prior = self.priors[cause].get(group)
+            link = self.parameters.get(f"link:{cause}:{study.finding}")
+            if prior is not None and link is not None:
+                counted.append((prior, link.value))
+            elif prior is not None and (total := brought(value, behind, cause, study.finding)) is not None:
+                bridged.append((prior, 1.0 - (1.0 - total) / (1.0 - p)))
+        leak, more = (leak_beside(x, counted, bridged) for x in (p, p * 1.0001))
+        if leak < 0.5 * p:
+            made = 1.0 - math.prod(1.0 - prior * x for prior, x in (*counted, *bridged))
+            message = f"got {study.value:.3g}, of which patients of the modelled causes make {made:.3g}: the rest only bounds"
+            self._reject(study, "value", f"{message} the leak; make it a verbal false_positive_rate with a range")
+            return 0.0, 1.0
+        slope = (more - leak) / (0.0001 * p)
+        return logit(leak) - logit(p), slope * p * (1.0 - p) / (leak * (1.0 - leak))
 
 
 def _by_group(studies: Iterable[Study]) -> dict[tuple[str, ...], list[Study]]:

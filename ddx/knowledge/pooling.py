@@ -19,7 +19,8 @@ source exists and whose interval is taken as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ddx.knowledge.schema import VERBAL, Parameter, Study
 
@@ -51,17 +52,27 @@ _TAU0 = {"logit": 0.4, "log_ratio": 0.2, "log_rate": 0.5}
 
 
 def pool_probability(
-    parameter_id: str, studies: Sequence[Study], complement: Sequence[Study] = (), spread: float = _TAU0["logit"]
+    parameter_id: str,
+    studies: Sequence[Study],
+    complement: Sequence[Study] = (),
+    *,
+    spread: float = _TAU0["logit"],
+    moved: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> Parameter:
     """Beta parameter from study rows of a probability; ``complement`` rows report 1 - p (specificities).
 
-    ``spread`` : typical standard deviation between studies on the logit scale.
+    ``spread`` : typical standard deviation between studies on the logit scale. ``moved`` : study id -> what to add to its
+    logit, and what its standard error grows by, where another probability was counted than the one that is asked for.
 
     The Beta has the pooled mean and the variance of the pooled logit by the delta method. Neither shape is below 1/2, that of
     Jeffreys' prior, nor their sum below 2: where the variance is above 2, the delta method no longer holds, and would put the
     parameter at 0 or 1 for most draws.
     """
-    estimates = [(_logit_estimate(s), s) for s in studies]
+    estimates = []
+    for study in studies:
+        y, v = _logit_estimate(study)
+        shift, growth = moved.get(study.id, (0.0, 1.0))
+        estimates.append(((y + shift, v * growth**2), study))
     estimates += [((-y, v), s) for s in complement for y, v in [_logit_estimate(s)]]
     mean, variance, used = _pool(estimates, spread)
     p = 1.0 / (1.0 + math.exp(-mean))
