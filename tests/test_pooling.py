@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import ddx
 from ddx.knowledge import Study, load_knowledge
+from ddx.knowledge.parameters import collect
 from ddx.knowledge.pooling import (
     exposure_ratio_estimate,
     group_ratio_estimate,
@@ -558,3 +559,16 @@ def test_every_pooled_parameter_is_a_proper_distribution(rows):
     assert parameter.first > 0.0
     assert parameter.second > 0.0
     assert parameter.first + parameter.second >= 2.0 - 1e-12
+
+
+def test_the_rows_of_a_cause_or_a_finding_make_what_all_rows_make():
+    """Studies are left out without pooling everything again; what others depend on is then known."""
+    kb = load_knowledge("limb")
+    population = [s for s in kb.studies.values() if s.quantity in ("context_prevalence", "population_share")]
+    own = {f"leak:{s.finding}": s.finding for s in kb.studies.values() if s.quantity == "population_frequency"}
+    parts = [[s for s in kb.studies.values() if s.finding == finding and not s.cause] for finding in own.values()]
+    parts += [[s for s in kb.studies.values() if s.cause == cause] for cause in list(kb.causes)[::7]]
+    for rows in parts:
+        found = collect(population + rows, kb.causes, kb.syndromes, kb.findings, kb.context, [], kb.parameters)
+        assert found == {name: kb.parameters[name] for name in found}
+        assert len(found) > len(population) / 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from ddx.errors import Problem
 from ddx.knowledge.crude import leak_beside, log_raised
@@ -53,9 +54,10 @@ def collect(
     findings: Mapping[str, Finding],
     context: Mapping[str, Context],
     problems: list[Problem],
+    known: Mapping[str, Parameter] = MappingProxyType({}),
 ) -> dict[str, Parameter]:
-    """Every parameter that the study rows give, by id."""
-    return _Collector(studies, causes, syndromes, findings, context, problems).parameters
+    """Every parameter that the study rows give, by id. Where they are not all rows, ``known`` has what others depend on."""
+    return _Collector(studies, causes, syndromes, findings, context, problems, known).parameters
 
 
 class _Collector:
@@ -67,11 +69,11 @@ class _Collector:
         findings: Mapping[str, Finding],
         context: Mapping[str, Context],
         problems: list[Problem],
+        known: Mapping[str, Parameter],
     ) -> None:
         self.causes, self.syndromes, self.context, self.problems = causes, syndromes, context, problems
         self.parameters: dict[str, Parameter] = {}
-        self.value: dict[str, float] = {}  # of the parameters so far
-        self.priors: dict[str, dict[str, float]] = {}  # of every cause in every age band, and in all ("")
+        self.value = {p.id: p.value for p in known.values()}  # and of the parameters so far
         rows: dict[tuple[str, str], list[Study]] = defaultdict(list)
         for study in studies:
             subject = study.cause if study.quantity not in LEAKS else study.finding
@@ -81,6 +83,7 @@ class _Collector:
         for variable in context.values():
             self._population(variable)
         self.frequencies = {group: self._frequencies(group) for group in (*self.bands, *SEXES)}
+        self.priors: dict[str, dict[str, float]] = {}
         for cause in causes.values():
             self._prior(cause)
             self._ratios(cause)
@@ -139,9 +142,7 @@ class _Collector:
         for study in shares:
             if study.context not in SEXES:
                 self._exposure(estimates, study, 0.0)
-        risk_factors = [x for x in self.context if self.context[x].kind == "risk_factor" and estimates[x]]
-        ratios = {x: pool_ratio("", estimates[x]).value for x in risk_factors}
-        raised = {group: log_raised(self.context, frequency, ratios) for group, frequency in self.frequencies.items()}
+        raised = self._raised({x: pool_ratio("", found).value for x, found in estimates.items() if found})
         for study in of_sexes:
             other = SEXES[1 - SEXES.index(study.context)]
             self._exposure(estimates, study, raised[study.context] - raised[other])
@@ -150,7 +151,6 @@ class _Collector:
         for target in self.context:
             if estimates[target]:
                 self._add(pool_ratio(f"or:{cause.id}:{target}", estimates[target]))
-        self.priors[cause.id] = self._band_priors(cause.id, raised)
 
     def _estimate(self, estimates: Estimates, study: Study, estimate: tuple[float, float], raised: float = 0.0) -> None:
         """File an estimate under its context, without the log ratio that other risk factors raise it by."""
@@ -185,16 +185,24 @@ class _Collector:
         at = {x: next((n for n in (f"context:{x}@{group}", f"context:{x}") if n in self.value), "") for x in self.context}
         return {x: self.value[name] for x, name in at.items() if name}
 
-    def _band_priors(self, cause: str, raised: Mapping[str, float]) -> dict[str, float]:
-        """P(cause) in every age band of the general population."""
-        prior = self.parameters.get(f"prior:{cause}")
-        if prior is None:
-            return {}
-        ratios = {b: self.parameters.get(f"or:{cause}:{b}") for b in self.bands}
-        relative = {b: (ratio.value if ratio else 1.0) * math.exp(raised[b]) for b, ratio in ratios.items()}
-        # Odds: a frequent cause does not reach a probability above 1.
-        odds = {b: prior.value / (1.0 - prior.value) * x / self._average(relative) for b, x in relative.items()}
-        return {b: x / (1.0 + x) for b, x in odds.items()} | {"": prior.value}
+    def _raised(self, ratios: Mapping[str, float]) -> dict[str, float]:
+        """What the risk factors raise the log odds of a cause by in every age band and sex; ``ratios`` by context."""
+        own = {x: ratio for x, ratio in ratios.items() if self.context[x].kind == "risk_factor"}
+        return {group: log_raised(self.context, frequency, own) for group, frequency in self.frequencies.items()}
+
+    def _prior_in(self, cause: str, group: str) -> float | None:
+        """P(cause) in an age band of the general population, or ("") in all of it."""
+        prior = self.value.get(f"prior:{cause}")
+        if prior is None or not group:
+            return prior
+        if cause not in self.priors:
+            ratios = {x: self.value[f"or:{cause}:{x}"] for x in self.context if f"or:{cause}:{x}" in self.value}
+            raised = self._raised(ratios)
+            relative = {b: ratios.get(b, 1.0) * math.exp(raised[b]) for b in self.bands}
+            # Odds: a frequent cause does not reach a probability above 1.
+            odds = {b: prior / (1.0 - prior) * x / self._average(relative) for b, x in relative.items()}
+            self.priors[cause] = {b: x / (1.0 + x) for b, x in odds.items()}
+        return self.priors[cause][group]
 
     def _sex_contrast(self, context: str) -> tuple[str, float]:
         """A ratio for one sex is the inverse ratio for the other: keep one parameter, women against men."""
@@ -241,8 +249,7 @@ class _Collector:
 
     def _average(self, values: Mapping[str, float]) -> float:
         """Of numbers by age band, over the reference population."""
-        parameters = {band: self.parameters.get(f"population:{band}") for band in values}
-        shares = {band: parameter.value if parameter else 1.0 for band, parameter in parameters.items()}
+        shares = {band: self.value.get(f"population:{band}", 1.0) for band in values}
         return sum(shares[band] * value for band, value in values.items()) / sum(shares.values())
 
     def _links(self, cause: str) -> None:
@@ -271,10 +278,9 @@ class _Collector:
         value = ChainMap({f"leak:{study.finding}": p}, self.value)
         behind = [s for s in self.syndromes if f"link:{s}:{study.finding}" in value and f"leak:{s}" in value]
         for cause in self.causes:
-            prior = self.priors[cause].get(group)
-            link = self.parameters.get(f"link:{cause}:{study.finding}")
+            prior, link = self._prior_in(cause, group), self.value.get(f"link:{cause}:{study.finding}")
             if prior is not None and link is not None:
-                counted.append((prior, link.value))
+                counted.append((prior, link))
             elif prior is not None and (total := brought(value, behind, cause, study.finding)) is not None:
                 bridged.append((prior, 1.0 - (1.0 - total) / (1.0 - p)))
         leak, more = (leak_beside(x, counted, bridged) for x in (p, p * 1.0001))

@@ -58,7 +58,7 @@ def pooled_without(kb: KnowledgeBase, left_out: Iterable[str]) -> tuple[dict[str
 
     ignored: list[Problem] = []
     kept = [s for s in kb.studies.values() if needed(s)]
-    again = collect(kept, kb.causes, kb.syndromes, kb.findings, kb.context, ignored)
+    again = collect(kept, kb.causes, kb.syndromes, kb.findings, kb.context, ignored, kb.parameters)
     alone = [p.id for p in affected if p.id not in again]
     return {p.id: again[p.id].value for p in affected if p.id in again and again[p.id].value != p.value}, alone
 
