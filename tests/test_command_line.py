@@ -627,7 +627,8 @@ SHOWN = {
         "doi:10.1000/smith",
     ],
     "leak:low_haemoglobin": ["false_positive_rate 0.06", "Jones, Ann Tests, 2010", "PMID 12345"],
-    "prior:stroke": ["log-normal(", "x 0.0821 years"],
+    "prior:stroke": ["log-normal(", "x 0.0821 years", "incidence 0.002, cohort, makes 0.0001643"],
+    "link:stroke:numbness": ["sensitivity 0.4, cohort\n"],
 }
 
 

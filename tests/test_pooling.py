@@ -370,6 +370,7 @@ def test_a_crude_ratio_loses_what_the_risk_factors_bring(edit):
     raised = brought({"old": 0.2, "young": 0.08}, 2.0)
     assert p.first == pytest.approx(log(5 * raised["young"] / raised["old"]), rel=1e-12)
     assert p.second == pytest.approx(sqrt((log(6.25 / 4) / (2 * 1.96)) ** 2 + 2 * TAU_RATIO**2), rel=1e-9)
+    assert p.estimates == pytest.approx([p.value], rel=1e-12)
 
 
 @pytest.mark.parametrize(("context", "group", "value"), [("sex_female", "sex_male", 1.5), ("sex_male", "sex_female", 1 / 1.5)])
@@ -438,7 +439,8 @@ def test_leaks_pool_rates_and_specificities_and_keep_age_bands_apart(edit):
     y = [logit(0.03), logit(0.04), logit(0.05)]
     v = [1 / (50 * a * (1 - a)) for a in (0.03, 0.04, 0.05)]
     assert_beta(p["leak:tremor"], *pooled(y, v, TAU_LOGIT))
-    assert set(p["leak:tremor"].studies) == {"leak_tremor", "leak_tremor_2", "leak_tremor_3"}
+    made = dict(zip(p["leak:tremor"].studies, p["leak:tremor"].estimates, strict=True))
+    assert made == pytest.approx({"leak_tremor": 0.03, "leak_tremor_2": 0.05, "leak_tremor_3": 0.04}, rel=1e-12)
     assert p["leak:tremor@age_75_plus"].value == pytest.approx(0.1, rel=1e-12)
 
 

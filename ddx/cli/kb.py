@@ -183,7 +183,7 @@ def _parameters(out: Console, kb: KnowledgeBase, id_: str) -> None:
 def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
     out.print(f"{parameter.id} = {parameter.value:.4g}, {_distribution(parameter)}")
     out.print("pooled from:" if len(parameter.studies) > 1 else "from:")
-    for study in (kb.studies[s] for s in parameter.studies):
+    for study, made in zip((kb.studies[s] for s in parameter.studies), parameter.estimates, strict=True):
         source = kb.sources[study.source]
         counts = (
             f" ({study.numerator}/{study.denominator}{', derived' if study.counts == 'derived' else ''})"
@@ -201,7 +201,9 @@ def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
                 ],
             )
         )
-        out.print(f"  {study.id}: {study.quantity} {study.value:g}{counts}{interval}, {study.quality}")
+        # Rates times their window, ratios without what risk factors bring, complements: the reader should see what they become.
+        makes = f", makes {made:.4g}" if abs(made - study.value) > 0.005 * study.value else ""
+        out.print(f"  {study.id}: {study.quantity} {study.value:g}{counts}{interval}, {study.quality}{makes}")
         for line in (study.population, source.citation, where, study.note):
             if line:
                 out.print(f"      {line}", soft_wrap=True)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from ddx.errors import Problem
 from ddx.knowledge.crude import leak_beside, log_raised
 from ddx.knowledge.pooling import (
+    Estimate,
     exposure_ratio_estimate,
     group_ratio_estimate,
     logit,
@@ -44,7 +45,7 @@ LEAKS = ("false_positive_rate", "specificity", "population_frequency")
 
 _STUDIES = "studies.csv"
 
-Estimates = dict[str, list[tuple[tuple[float, float], Study]]]  # context -> log ratio and its variance, by study
+Estimates = dict[str, list[Estimate]]  # context -> log ratios
 
 
 def collect(

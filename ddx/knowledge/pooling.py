@@ -19,10 +19,13 @@ source exists and whose interval is taken as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from ddx.knowledge.schema import VERBAL, Parameter, Study
+from ddx.knowledge.schema import VERBAL, Distribution, Parameter, Study
+
+# Estimate and variance on the working scale, and the study behind them.
+Estimate = tuple[tuple[float, float], Study]
 
 _Z = {"90": 1.645, "": 1.96, "95": 1.96, "99": 2.576, "range": 1.645}
 _SIZE = {
@@ -75,25 +78,24 @@ def pool_probability(
         estimates.append(((y + shift, v * growth**2), study))
     estimates += [((-y, v), s) for s in complement for y, v in [_logit_estimate(s)]]
     mean, variance, used = _pool(estimates, spread)
-    p = 1.0 / (1.0 + math.exp(-mean))
+    p = expit(mean)
     # Beta variance = p(1-p)/(size+1), set equal to (p(1-p))^2 * variance. A size under 2 would be U-shaped.
     size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 0.5 / min(p, 1.0 - p), 2.0)
-    return Parameter(parameter_id, "beta", p, p * size, (1.0 - p) * size, _ids(used), _cited(used))
+    return _parameter(parameter_id, "beta", p, (p * size, (1.0 - p) * size), used, expit)
 
 
 def pool_rate(parameter_id: str, studies: Sequence[Study], years: float) -> Parameter:
     """Log-normal parameter: episodes per person-year times the years that one is active."""
     estimates = [(_log_estimate(s), s) for s in studies]
     mean, variance, used = _pool(estimates, _TAU0["log_rate"])
-    return Parameter(
-        parameter_id, "log_normal", math.exp(mean) * years, mean, math.sqrt(variance), _ids(used), _cited(used), years
-    )
+    shape = mean, math.sqrt(variance)
+    return _parameter(parameter_id, "log_normal", math.exp(mean) * years, shape, used, lambda y: math.exp(y) * years, years)
 
 
-def pool_ratio(parameter_id: str, estimates: Sequence[tuple[tuple[float, float], Study]]) -> Parameter:
+def pool_ratio(parameter_id: str, estimates: Sequence[Estimate]) -> Parameter:
     """Log-normal parameter from log odds ratios and their variances."""
     mean, variance, used = _pool(estimates, _TAU0["log_ratio"])
-    return Parameter(parameter_id, "log_normal", math.exp(mean), mean, math.sqrt(variance), _ids(used), _cited(used))
+    return _parameter(parameter_id, "log_normal", math.exp(mean), (mean, math.sqrt(variance)), used, math.exp)
 
 
 def ratio_estimate(study: Study) -> tuple[float, float]:
@@ -114,6 +116,11 @@ def exposure_ratio_estimate(study: Study, exposed: float) -> tuple[float, float]
     """Log odds ratio from P(context | cause) and the frequency of the context in the population."""
     y, v = _logit_estimate(study)
     return y - logit(exposed), v
+
+
+def expit(y: float) -> float:
+    """Probability of log odds."""
+    return 1.0 / (1.0 + math.exp(-y))
 
 
 def logit(p: float) -> float:
@@ -159,14 +166,14 @@ def _interval_variance(study: Study, low: float, high: float) -> float:
     return max(((high - low) / (2.0 * _Z[study.interval])) ** 2, 1e-8)
 
 
-def _pool(estimates: Sequence[tuple[tuple[float, float], Study]], tau0: float) -> tuple[float, float, list[Study]]:
-    """Mean, predictive variance, and the studies that count."""
+def _pool(estimates: Sequence[Estimate], tau0: float) -> tuple[float, float, Sequence[Estimate]]:
+    """Mean, predictive variance, and the estimates that count."""
     cited = [(estimate, s) for estimate, s in estimates if s.cited and s.quality != VERBAL]
     cited = cited or [(estimate, s) for estimate, s in estimates if s.cited]
     if not cited:
         weights = [1.0 / v for (_, v), _ in estimates]
         mean = sum(w * y for w, ((y, _), _) in zip(weights, estimates, strict=True)) / sum(weights)
-        return mean, sum(v for (_, v), _ in estimates) / len(estimates), [s for _, s in estimates]
+        return mean, sum(v for (_, v), _ in estimates) / len(estimates), estimates
     k = len(cited)
     y = [estimate[0] for estimate, _ in cited]
     v = [estimate[1] for estimate, _ in cited]
@@ -180,12 +187,19 @@ def _pool(estimates: Sequence[tuple[tuple[float, float], Study]], tau0: float) -
         tau2 = (2.0 * tau0**2 + (k - 1) * estimate) / (k + 1)
     weights = [1.0 / (vi + tau2) for vi in v]
     mean = sum(w * yi for w, yi in zip(weights, y, strict=True)) / sum(weights)
-    return mean, 1.0 / sum(weights) + tau2, [s for _, s in cited]
+    return mean, 1.0 / sum(weights) + tau2, cited
 
 
-def _ids(studies: Sequence[Study]) -> tuple[str, ...]:
-    return tuple(s.id for s in studies)
-
-
-def _cited(studies: Sequence[Study]) -> bool:
-    return any(s.cited for s in studies)
+def _parameter(
+    parameter_id: str,
+    distribution: Distribution,
+    value: float,
+    shape: tuple[float, float],
+    used: Sequence[Estimate],
+    natural: Callable[[float], float],
+    scale: float = 1.0,
+) -> Parameter:
+    """``natural`` : from the working scale to that of the value."""
+    studies = tuple(s.id for _, s in used)
+    cited = any(s.cited for _, s in used)
+    return Parameter(parameter_id, distribution, value, *shape, studies, cited, scale, tuple(natural(y) for (y, _), _ in used))

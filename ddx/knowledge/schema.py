@@ -154,7 +154,8 @@ class Parameter:
     """A number of the network with its uncertainty and the studies behind it.
 
     ``value`` is what the network uses: the mean of a Beta(a, b), the median exp(mu) of a log-normal (mu, sigma) - its log
-    odds ratio enters the logit linearly - scaled by ``scale`` (window of an acute cause in years).
+    odds ratio enters the logit linearly - scaled by ``scale`` (window of an acute cause in years). ``estimates``: what each of
+    the studies makes of it alone.
     """
 
     id: str
@@ -165,6 +166,7 @@ class Parameter:
     studies: tuple[str, ...]
     cited: bool
     scale: float = 1.0
+    estimates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
