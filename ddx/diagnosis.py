@@ -258,7 +258,7 @@ class Diagnosis:
 
         causes = self.model.knowledge.causes
         ids = list(self.posterior.index)
-        low, high = posterior_quantiles(self.model, self.evidence, draws, seed)
+        low, high = posterior_quantiles(self.model, self.evidence, draws, seed)[:, 0]
         order = [self.model.network.causes.index(c) for c in ids]
         return pd.DataFrame(
             {

@@ -167,10 +167,8 @@ def _reweighting(base: LayeredNetwork, parts: Parts, evidence: Evidence, context
     return np.asarray(of_stratum[:, parts.age, parts.sex])
 
 
-def posterior_quantiles(model: Model, evidence: Evidence, draws: int, seed: int) -> tuple[Floats, Floats]:
-    """5 % and 95 % quantiles of the posterior of every cause (K,), (K,); nan for 0 draws."""
+def posterior_quantiles(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
+    """5 % and 95 % quantiles of the posterior of every cause (2, N, K); nan for 0 draws."""
     if draws == 0:
-        nothing = np.full(len(model.network.causes), np.nan)
-        return nothing, nothing
-    low, high = np.quantile(posterior_draws(model, evidence, draws, seed)[:, 0], [0.05, 0.95], axis=0)
-    return low, high
+        return np.full((2, len(evidence), len(model.network.causes)), np.nan)
+    return np.asarray(np.quantile(posterior_draws(model, evidence, draws, seed), [0.05, 0.95], axis=0))

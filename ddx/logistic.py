@@ -162,18 +162,25 @@ def _newton(offset: Floats, weight: Floats, size: Ints, prevalence: Floats) -> F
     low, high = target - np.maximum.reduceat(offset, first), target - np.minimum.reduceat(offset, first)
     # Where the cause is rare everywhere, expit is the exponential function.
     b = np.clip(np.log(prevalence) - np.log(np.add.reduceat(weight * np.exp(offset), first)), low, high)
-    moving = np.ones(len(b), dtype=np.bool_)
+    moving = np.arange(len(b))
     for _ in range(100):
         p = expit(b[pair] + offset)
         reached = weight * p
-        gap = np.add.reduceat(reached, first) - prevalence
-        low, high = np.where(gap > 0.0, low, b), np.where(gap > 0.0, b, high)
-        newton = b - gap / np.add.reduceat(reached * (1.0 - p), first)
-        step = np.where((low <= newton) & (newton <= high), newton, 0.5 * (low + high))
-        moving &= np.abs(step - b) > 1e-15 * np.maximum(1.0, np.abs(b))
-        if not moving.any():
+        gap = np.add.reduceat(reached, first) - prevalence[moving]
+        low[moving], high[moving] = np.where(gap > 0.0, low[moving], b[moving]), np.where(gap > 0.0, b[moving], high[moving])
+        newton = b[moving] - gap / np.add.reduceat(reached * (1.0 - p), first)
+        inside = (low[moving] <= newton) & (newton <= high[moving])
+        step = np.where(inside, newton, 0.5 * (low[moving] + high[moving])) - b[moving]
+        b[moving] += step
+        # A Newton step squares the error: behind one of 1e-8 nothing is left of it.
+        far = ~inside | (np.abs(step) > 1e-8)
+        if not far.any():
             break
-        b = np.where(moving, step, b)
+        if not far.all():
+            terms = np.repeat(far, size)
+            offset, weight, pair = offset[terms], weight[terms], pair[terms]
+            moving, size = moving[far], size[far]
+            first = np.cumsum(size) - size
     return np.asarray(b)
 
 

@@ -112,6 +112,31 @@ def test_every_target_holds_the_same_numbers(form, source, tmp_path, tiny):
     assert len(found["out.csv"]) == 59 * (len(tiny.network.causes) if "long" in form else 1)
 
 
+@pytest.mark.parametrize("at_a_time", [1, 7, 59])
+def test_intervals_of_a_file_are_those_of_every_case_alone(at_a_time, source, tmp_path, tiny, monkeypatch):
+    causes = list(tiny.network.causes)
+    monkeypatch.setattr("ddx.batch.scoring._DRAWN", at_a_time * 20 * len(causes))
+    ddx.score_file(source, tmp_path / "out.parquet", tiny, intervals=20, seed=5)
+    found = pq.read_table(tmp_path / "out.parquet").to_pandas().set_index("case_id")
+    for row in cases(60)[:5]:
+        case = {"present": row["present"].split(";") if row["present"] else [], "absent": [], "uncertain": {}}
+        for finding in ("tremor", "fatigue"):
+            if row[finding] in (0.0, 1.0):
+                case["present" if row[finding] else "absent"].append(finding)
+            elif row[finding] is not None:
+                case["uncertain"][finding] = row[finding]
+        diagnosis = tiny.diagnose(
+            **case,
+            context={} if row["diabetes"] is None else {"diabetes": row["diabetes"]},
+            measurements={} if row["haemoglobin_g_dl"] is None else {"haemoglobin_g_dl": row["haemoglobin_g_dl"]},
+            age=row["age"],
+            sex=row["sex"],
+        )
+        table = diagnosis.table(draws=20, seed=5).loc[causes]
+        for end in ("low", "high"):
+            np.testing.assert_array_equal(found.loc[row["case_id"], [f"{c}_{end}" for c in causes]].to_numpy(float), table[end])
+
+
 def test_more_text_than_a_column_of_arrow_holds_is_refused(source, tmp_path, tiny, monkeypatch):
     monkeypatch.setattr("ddx.batch.scoring._TEXT", 100)
     with pytest.raises(ddx.UsageError, match=r"^59 texts have \d+ bytes together, expected 100 at most; shorten the ids$"):
