@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -29,16 +29,16 @@ _BLOCK = 500
 _FEW, _NETWORKS = 40, 50
 
 
-def draw_parameters(parameters: Iterable[Parameter], draws: int, rng: np.random.Generator) -> dict[str, Floats]:
-    """Parameter id -> (S,) draws. A parameter that several cells share is drawn once a draw."""
-    values: dict[str, Floats] = {}
-    for p in parameters:
+def draw_parameters(parameters: Collection[Parameter], draws: int, rng: np.random.Generator) -> Floats:
+    """Draws (S, P) of P parameters, one column each. A parameter that several cells share is drawn once a draw."""
+    table = np.empty((draws, len(parameters)))
+    for i, p in enumerate(parameters):
         if p.distribution == "beta":
             # The open interval: a Beta with a small shape can round to its ends.
-            values[p.id] = np.clip(rng.beta(p.first, p.second, draws), 1e-12, 1.0 - 1e-12)
+            table[:, i] = np.clip(rng.beta(p.first, p.second, draws), 1e-12, 1.0 - 1e-12)
         else:
-            values[p.id] = np.exp(rng.normal(p.first, p.second, draws)) * p.scale
-    return values
+            table[:, i] = np.exp(rng.normal(p.first, p.second, draws)) * p.scale
+    return table
 
 
 def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
@@ -47,8 +47,7 @@ def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> 
     EvidenceTooLarge as for ``posterior``.
     """
     kb, net = model.knowledge, model.network
-    values = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
-    table = np.column_stack(list(values.values()))
+    table = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
     found = np.empty((draws, len(evidence), len(net.causes)))
     if len(evidence) > _FEW:
         for block in np.array_split(np.arange(draws), -(-draws // _NETWORKS)):

@@ -66,8 +66,7 @@ def test_the_interval_of_a_posterior_covers_that_of_a_new_population():
     for _ in range(REPLICATES):
         names = ["prior", "link_0", "link_1", "leak_0", "leak_1"]
         own, truth = zip(*(pooled(n, MEANS[n.split("_")[0]], 4, 200, rng) for n in names), strict=True)
-        drawn = draw_parameters(own, DRAWS, rng)
-        found = posterior_of(np.array([drawn[n] for n in names]), evidence)
+        found = posterior_of(draw_parameters(own, DRAWS, rng).T, evidence)
         low, high = np.quantile(found, [0.05, 0.95])
         hits.append(low <= posterior_of(np.array(truth)[:, None], evidence)[0] <= high)
     assert LEAST <= np.mean(hits) <= MOST

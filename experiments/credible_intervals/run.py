@@ -60,12 +60,13 @@ def measure(model: ddx.Model, n: int, draws: int, seed: int) -> pd.DataFrame:
     cases = Cases.drawn(model, n, seed)
     now = model.network.posterior(cases.evidence).marginal
     leader, row = now.argmax(axis=1), np.arange(n)
-    values = draw_parameters(model.knowledge.parameters.values(), draws, np.random.default_rng(seed))
+    drawn = draw_parameters(model.knowledge.parameters.values(), draws, np.random.default_rng(seed))
+    means = model.knowledge.means
+    value, kinds = np.array(list(means.values())), [name.split(":")[0] for name in means]
     rows = []
     for arm, known in ARMS.items():
-        means = model.knowledge.means
-        columns = [np.full(draws, means[name]) if name.split(":")[0] in known else drawn for name, drawn in values.items()]
-        marginal = cases.under(model, Values(model.knowledge, np.column_stack(columns)))
+        table = np.where([kind in known for kind in kinds], value, drawn)
+        marginal = cases.under(model, Values(model.knowledge, table))
         posterior, same = marginal[:, row, leader], marginal.argmax(axis=2) == leader
         low, high = np.quantile(posterior, [0.05, 0.95], axis=0)
         width = high - low

@@ -132,10 +132,9 @@ def narrowed(model: ddx.Model, cases: Cases, best: list[str], draws: int, outcom
         widths, same = [], []
         for outcome in range(outcomes):
             rng = np.random.default_rng([seed, outcome])
-            truth = {name: float(drawn[0]) for name, drawn in draw_parameters(kb.parameters.values(), 1, rng).items()}
+            truth = dict(zip(kb.parameters, draw_parameters(kb.parameters.values(), 1, rng)[0].tolist(), strict=True))
             known = kb.parameters | {name: updated(kb.parameters[name], truth[name], rng) for name in studied}
-            table = np.column_stack(list(draw_parameters(known.values(), draws, rng).values()))
-            marginal = cases.under(model, Values(kb, table))
+            marginal = cases.under(model, Values(kb, draw_parameters(known.values(), draws, rng)))
             low, high = np.quantile(marginal[:, row, leader], [0.05, 0.95], axis=0)
             widths.append(high - low)
             same.append((marginal.argmax(axis=2) == leader).mean())
