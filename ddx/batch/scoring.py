@@ -188,7 +188,7 @@ class Scorer:
         return pa.RecordBatch.from_pylist([], schema=self.schema)
 
     def _quantiles(self, encoded: Encoded, rows: NDArray[np.intp]) -> NDArray[np.float64] | None:
-        """5 % and 95 % quantiles (2, M, K) under parameter draws, so many cases at a time as memory is meant for."""
+        """5 % and 95 % quantiles (2, M, K) under parameter draws, a block of cases at a time."""
         draws = self.form.intervals
         if not draws:
             return None
@@ -224,7 +224,7 @@ class Scorer:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-# Numbers that posteriors under parameter draws take at a time: 128 MiB.
+# Posteriors under parameter draws that are held at a time (draws times cases times causes): 128 MiB.
 _DRAWN = 1 << 24
 # Bytes of text that a column of Arrow can hold.
 _TEXT = 2**31 - 1
