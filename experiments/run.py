@@ -23,6 +23,7 @@ SMALL = {
     "credible_intervals": ("--cases", "10", "--draws", "20", "--out", "{out}"),
     "dominant_parameters": ("--cases", "1", "--cause", "stroke", "--setting", "emergency", "--out", "{out}"),
     "leak": ("--cases", "25", "--setting", "emergency", "--out", "{out}"),
+    "left_out_studies": ("--out", "{out}"),
     "new_study": ("--cases", "4", "--draws", "20", "--outcomes", "2", "--out", "{out}"),
     "parameter_noise": ("--cases", "12", "--replicates", "2", "--out", "{out}"),
     "prevalence_shift": ("--cases", "20", "--out", "{out}"),

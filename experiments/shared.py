@@ -167,7 +167,10 @@ def publish(
     figure: Figure,
     alt: str,
 ) -> None:
-    """results.csv, figure.png, and what is below the line in README.md: where it comes from, ``body``, the figure."""
+    """results.csv, figure.png, and what is below the line in README.md: where it comes from, ``body``, the figure.
+
+    ``what`` : was drawn at random; empty where nothing was.
+    """
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     result.to_csv(out / "results.csv", index=False, float_format="%.6g", lineterminator="\n")
@@ -175,7 +178,8 @@ def publish(
     figure.savefig(out / "figure.png", metadata={"Software": None})
     head = (folder / "README.md").read_text(encoding="utf-8").split(MARK)[0]
     kb = model.knowledge
-    source = f"Knowledge base {kb.name} {kb.version}, digest {kb.digest[:12]}; {what}, seed {arguments.seed}."
+    drawn = f"; {what}, seed {arguments.seed}" if what else ""
+    source = f"Knowledge base {kb.name} {kb.version}, digest {kb.digest[:12]}{drawn}."
     text = f"{source}\n\n{body}\n\n![{alt}](figure.png)"
     (out / "README.md").write_text(f"{head}{MARK}\n\n{text}\n", encoding="utf-8")
     print(text)

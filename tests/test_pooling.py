@@ -15,14 +15,14 @@ from ddx.knowledge.parameters import collect
 from ddx.knowledge.pooling import (
     exposure_ratio_estimate,
     group_ratio_estimate,
+    log_estimate,
     pool_probability,
     pool_rate,
     pool_ratio,
-    ratio_estimate,
 )
 
 S = "studies.csv"
-TAU_LOGIT, TAU_RATIO, TAU_RATE = 0.4, 0.2, 0.5
+TAU_LINK, TAU_LEAK, TAU_RATIO, TAU_PRIOR = 0.6, 0.5, 0.3, 0.7
 SIZE = {
     "meta_analysis": 200,
     "systematic_review": 100,
@@ -127,27 +127,27 @@ PROBABILITIES = {
 def test_one_study_of_a_probability(name):
     row, (y, v) = PROBABILITIES[name]
     parameter = pool_probability("p", [row])
-    assert_beta(parameter, y, v + 2 * TAU_LOGIT**2)
+    assert_beta(parameter, y, v + 2 * TAU_LINK**2)
     assert (parameter.studies, parameter.cited, parameter.scale) == ((row.id,), True, 1.0)
 
 
 def test_one_study_worked_by_hand():
-    # 30 of 40: logit 1.0986, variance 0.13333 + 0.16 of the mean and 0.16 of a new population, together 0.45333;
-    # p (1 - p) = 0.1875; size = 1 / (0.1875 * 0.45333) - 1 = 10.7647.
+    # 30 of 40: logit 1.0986, variance 0.13333 + 0.36 of the mean and 0.36 of a new population, together 0.85333;
+    # p (1 - p) = 0.1875; size = 1 / (0.1875 * 0.85333) - 1 = 5.25.
     parameter = pool_probability("p", [counted(30, 40)])
     assert parameter.value == pytest.approx(0.75)
-    assert parameter.first + parameter.second == pytest.approx(10.7647, abs=1e-4)
-    assert parameter.first == pytest.approx(8.0735, abs=1e-4)
+    assert parameter.first + parameter.second == pytest.approx(5.25, abs=1e-4)
+    assert parameter.first == pytest.approx(3.9375, abs=1e-4)
 
 
 def test_two_studies_worked_by_hand():
     # 10/20: y = 0, v = 0.2. 16/20: y = 1.38629, v = 0.3125. Weights 5 and 3.2, centre 0.54099.
     # Q = 5 * 0.29267 + 3.2 * 0.71454 = 3.74989; denominator 8.2 - 35.24 / 8.2 = 3.90244; moment estimate 0.70465.
-    # tau2 = (2 * 0.16 + 0.70465) / 3 = 0.34155. Weights 1.84655 and 1.52893, mean 0.62792, variance 0.29625 + 0.34155.
-    # p = 0.65202, p (1 - p) = 0.22689, size = 1 / (0.22689 * 0.63780) - 1 = 5.9104.
+    # tau2 = (2 * 0.36 + 0.70465) / 3 = 0.47488. Weights 1.48174 and 1.27003, mean 0.63982, variance 0.36340 + 0.47488.
+    # p = 0.65471, p (1 - p) = 0.22606, size = 1 / (0.22606 * 0.83829) - 1 = 4.2769.
     parameter = pool_probability("p", [counted(10, 20), counted(16, 20)])
-    assert parameter.value == pytest.approx(0.65202, abs=1e-5)
-    assert parameter.first + parameter.second == pytest.approx(5.9104, abs=5e-4)
+    assert parameter.value == pytest.approx(0.65471, abs=1e-5)
+    assert parameter.first + parameter.second == pytest.approx(4.2769, abs=5e-4)
 
 
 SEVERAL = {
@@ -171,23 +171,23 @@ def test_several_studies_of_a_probability(name):
     table["s30_40"] = (log(3), 1 / 30 + 1 / 10)
     y, v = zip(*(table[row.id] for row in rows), strict=True)
     parameter = pool_probability("p", rows)
-    assert_beta(parameter, *pooled(y, v, TAU_LOGIT))
+    assert_beta(parameter, *pooled(y, v, TAU_LINK))
     assert parameter.studies == tuple(row.id for row in rows)
 
 
 def test_agreeing_studies_still_keep_some_variance_between_them():
     y, v = log(3), 1 / 30 + 1 / 10
-    # No heterogeneity: tau2 = 2 * 0.16 / (k + 1).
+    # No heterogeneity: tau2 = 2 * 0.36 / (k + 1).
     for k in (2, 5):
         parameter = pool_probability("p", [counted(30, 40)] * k)
-        tau2 = 0.32 / (k + 1)
+        tau2 = 0.72 / (k + 1)
         assert_beta(parameter, y, (v + tau2) / k + tau2)
 
 
 def test_a_specificity_is_the_complement_of_a_false_positive_rate():
     direct, inverse = counted(6, 40), counted(34, 40)
     only_inverse = pool_probability("p", [], [inverse])
-    assert_beta(only_inverse, log(6 / 34), 1 / 6 + 1 / 34 + 2 * TAU_LOGIT**2)
+    assert_beta(only_inverse, log(6 / 34), 1 / 6 + 1 / 34 + 2 * TAU_LINK**2)
     both = pool_probability("p", [direct], [inverse])
     twice = pool_probability("p", [direct, direct])
     assert both.value == pytest.approx(twice.value, rel=1e-14)
@@ -239,8 +239,8 @@ LOGS = {
 @pytest.mark.parametrize("name", LOGS)
 def test_one_study_of_a_ratio(name):
     row, (y, v) = LOGS[name]
-    assert ratio_estimate(row) == pytest.approx((y, v), rel=1e-12)
-    parameter = pool_ratio("or", [(ratio_estimate(row), row)])
+    assert log_estimate(row) == pytest.approx((y, v), rel=1e-12)
+    parameter = pool_ratio("or", [(log_estimate(row), row)])
     assert parameter.distribution == "log_normal"
     assert parameter.value == pytest.approx(row.value, rel=1e-12)
     assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + 2 * TAU_RATIO**2)), rel=1e-12)
@@ -249,7 +249,7 @@ def test_one_study_of_a_ratio(name):
 def test_several_ratios():
     rows = [LOGS[name][0] for name in ("interval", "range", "bare_cohort", "bare_textbook")]
     y, v = zip(*(LOGS[name][1] for name in ("interval", "range", "bare_cohort", "bare_textbook")), strict=True)
-    parameter = pool_ratio("or", [(ratio_estimate(row), row) for row in rows])
+    parameter = pool_ratio("or", [(log_estimate(row), row) for row in rows])
     mean, variance = pooled(y, v, TAU_RATIO)
     assert (parameter.value, parameter.first, parameter.second) == pytest.approx((exp(mean), mean, sqrt(variance)), rel=1e-12)
 
@@ -269,7 +269,7 @@ def test_an_incidence_times_the_window(row, y, v):
     years = 30 / 365.25
     parameter = pool_rate("prior", [row], years)
     assert parameter.value == pytest.approx(0.002 * years, rel=1e-12)
-    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + 2 * TAU_RATE**2)), rel=1e-12)
+    assert (parameter.first, parameter.second) == pytest.approx((y, sqrt(v + 2 * TAU_PRIOR**2)), rel=1e-12)
     assert parameter.scale == years
 
 
@@ -438,7 +438,7 @@ def test_leaks_pool_rates_and_specificities_and_keep_age_bands_apart(edit):
     p = parameters(edit)
     y = [logit(0.03), logit(0.04), logit(0.05)]
     v = [1 / (50 * a * (1 - a)) for a in (0.03, 0.04, 0.05)]
-    assert_beta(p["leak:tremor"], *pooled(y, v, TAU_LOGIT))
+    assert_beta(p["leak:tremor"], *pooled(y, v, TAU_LEAK))
     made = dict(zip(p["leak:tremor"].studies, p["leak:tremor"].estimates, strict=True))
     assert made == pytest.approx({"leak_tremor": 0.03, "leak_tremor_2": 0.05, "leak_tremor_3": 0.04}, rel=1e-12)
     assert p["leak:tremor@age_75_plus"].value == pytest.approx(0.1, rel=1e-12)
@@ -479,7 +479,7 @@ def test_what_is_left_of_a_population_frequency_is_less_certain(edit):
     left = found[0.06]
     growth = (logit(found[0.0601].value) - logit(left.value)) / (logit(0.0601) - logit(0.06))
     assert growth > 1.1
-    _, expected = pooled([logit(left.value)], [growth**2 / (50 * 0.06 * 0.94)], TAU_LOGIT)
+    _, expected = pooled([logit(left.value)], [growth**2 / (50 * 0.06 * 0.94)], TAU_LEAK)
     on_the_logit_scale = 1.0 / ((left.first + left.second + 1.0) * left.value * (1.0 - left.value))
     assert on_the_logit_scale == pytest.approx(expected, rel=1e-3)
 
@@ -507,7 +507,7 @@ def test_more_studies_that_agree_narrow_the_distribution(share, size, k):
     assert isclose(more.value, fewer.value, rel_tol=1e-9)
     assert more.first + more.second >= fewer.first + fewer.second
     ratio = study(2.0, "odds_ratio", low=1.0, high=1.0 + size)
-    estimate = (ratio_estimate(ratio), ratio)
+    estimate = (log_estimate(ratio), ratio)
     assert pool_ratio("or", [estimate] * (k + 1)).second < pool_ratio("or", [estimate] * k).second
 
 
@@ -547,7 +547,7 @@ def test_inverse_ratios_make_the_inverse_parameter(pairs):
         for value, spread in pairs:
             value = 1 / value if invert else value
             rows.append(study(value, "odds_ratio", low=value / spread, high=value * spread))
-        return pool_ratio("or", [(ratio_estimate(row), row) for row in rows])
+        return pool_ratio("or", [(log_estimate(row), row) for row in rows])
 
     straight, inverse = pool(False), pool(True)
     assert isclose(straight.value * inverse.value, 1.0, rel_tol=1e-9)

@@ -10,14 +10,15 @@ from types import MappingProxyType
 from ddx.errors import Problem
 from ddx.knowledge.crude import leak_beside, log_raised
 from ddx.knowledge.pooling import (
+    SPREAD,
     Estimate,
     exposure_ratio_estimate,
     group_ratio_estimate,
+    log_estimate,
     logit,
     pool_probability,
     pool_rate,
     pool_ratio,
-    ratio_estimate,
 )
 from ddx.knowledge.schema import SEXES, Cause, Context, Finding, Parameter, Study, Syndrome
 from ddx.knowledge.syndromes import brought
@@ -108,7 +109,7 @@ class _Collector:
             for study in shares:
                 self._reject(study, "context", f"got {variable.id!r}, population_share is for age bands and sexes")
             for group, members in _by_group(frequencies).items():
-                self._add(pool_probability(_at(f"context:{variable.id}", group), members))
+                self._add(pool_probability(_at(f"context:{variable.id}", group), members, spread=SPREAD["context"]))
         else:
             for study in frequencies:
                 self._reject(study, "context", f"got {variable.id!r}, context_prevalence is for risk factors")
@@ -125,19 +126,19 @@ class _Collector:
             years = (cause.window_days or 0.0) / DAYS_PER_YEAR
             self._add(pool_rate(f"prior:{cause.id}", overall, years))
         elif overall:
-            self._add(pool_probability(f"prior:{cause.id}", overall))
+            self._add(pool_probability(f"prior:{cause.id}", overall, spread=SPREAD["prior"]))
         by_setting: dict[str, list[Study]] = defaultdict(list)
         for study in self.rows["share", cause.id]:
             by_setting[study.setting].append(study)
         for setting, members in by_setting.items():
-            self._add(pool_probability(f"prior:{cause.id}@{setting}", members))
+            self._add(pool_probability(f"prior:{cause.id}@{setting}", members, spread=SPREAD["prior"]))
 
     def _ratios(self, cause: Cause) -> None:
         """Risk factors first: what they raise the odds by is taken out of rates and shares of age bands and sexes."""
         estimates: Estimates = defaultdict(list)
         for quantity in RATIOS:
             for study in self.rows[quantity, cause.id]:
-                self._estimate(estimates, study, ratio_estimate(study))
+                self._estimate(estimates, study, log_estimate(study))
         shares = self.rows["context_given_cause", cause.id]
         of_sexes = [s for s in shares if s.context in SEXES]
         for study in shares:
@@ -179,7 +180,7 @@ class _Collector:
                 expected = ", ".join(free) or "an age band that has no ratio itself; every one has"
                 self._reject(study, "group", f"got {';'.join(study.group)!r}, expected what the ratio is against: {expected}")
             else:
-                self._estimate(estimates, study, ratio_estimate(study), raised[study.context] - raised[reference])
+                self._estimate(estimates, study, log_estimate(study), raised[study.context] - raised[reference])
 
     def _frequencies(self, group: str) -> dict[str, float]:
         """How many have every risk factor in an age band or of a sex."""
@@ -267,7 +268,8 @@ class _Collector:
             members, complement = direct.get(group, []), inverse.get(group, [])
             if not group or (len(group) == 1 and group[0] in self.bands):
                 moved = {s.id: self._beside_causes(s) for s in members if s.quantity == "population_frequency"}
-                self._add(pool_probability(_at(f"leak:{finding}", group), members, complement, moved=moved))
+                leak = pool_probability(_at(f"leak:{finding}", group), members, complement, spread=SPREAD["leak"], moved=moved)
+                self._add(leak)
             else:
                 for study in (*members, *complement):
                     self._reject(study, "group", f"got {';'.join(group)!r}, a leak depends on one age band or on nothing")
@@ -304,7 +306,7 @@ def _by_group(studies: Iterable[Study]) -> dict[tuple[str, ...], list[Study]]:
 def _rate(studies: list[Study]) -> float:
     if studies[0].quantity == "incidence":
         return pool_rate("", studies, 1.0).value
-    return pool_probability("", studies).value
+    return pool_probability("", studies, spread=SPREAD["prior"]).value
 
 
 def _at(parameter: str, group: tuple[str, ...]) -> str:

@@ -7,13 +7,13 @@ Every study gives an estimate y and a variance v on the working scale: logit for
 - An interval: v = ((t(high) - t(low)) / (2 z))**2, z after its coverage; the range over several studies counts as 90 %.
 - A bare number: v of a study of ``_SIZE[quality]`` persons (ratios: ``_RATIO_SD[quality]``).
 
-The between-study variance is the DerSimonian-Laird estimate (1986, eq. 9), averaged with a typical value tau0**2 that weighs as
-two studies, because few studies cannot estimate it and one study cannot at all (Turner et al., Int J Epidemiol 2012). The
-parameter is the *predictive* distribution for a new population (Higgins, Thompson and Spiegelhalter, J R Stat Soc A 2009,
-eq. 7): mean of the estimates weighted by 1/(v + tau**2), variance 1/sum(weights) + tau**2. Three ranks are never mixed:
-studies that give a number; sources that say it in words (``verbal``: "common", "in some"; the interval is the class of the
-Human Phenotype Ontology's frequency terms), which count where no number exists; and expert estimates, which count where no
-source exists and whose interval is taken as it is.
+The between-study variance is the DerSimonian-Laird estimate (1986, eq. 9), averaged with a typical value tau0**2 (``SPREAD``)
+that weighs as two studies, because few studies cannot estimate it and one study cannot at all (Turner et al., Int J Epidemiol
+2012, take it from other meta-analyses). The parameter is the *predictive* distribution for a new population (Higgins, Thompson
+and Spiegelhalter, J R Stat Soc A 2009, eq. 7): mean of the estimates weighted by 1/(v + tau**2), variance 1/sum(weights) +
+tau**2. Three ranks are never mixed: studies that give a number; sources that say it in words (``verbal``: "common", "in some";
+the interval is the class of the Human Phenotype Ontology's frequency terms), which count where no number exists; and expert
+estimates, which count where no source exists and whose interval is taken as it is.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ _RATIO_SD = {
 }
 QUALITIES = tuple(_SIZE)
 INTERVALS = tuple(_Z)
-# Typical standard deviation between studies: proportions and ratios after Turner et al. (2012), rates of disease wider.
-_TAU0 = {"logit": 0.4, "log_ratio": 0.2, "log_rate": 0.5}
+# Typical standard deviation tau0 between studies of one thing, on the working scale, by the kind of parameter: the restricted
+# maximum likelihood estimates over the parameters of limb that have two sources or more (experiments/left_out_studies).
+SPREAD = MappingProxyType({"link": 0.6, "leak": 0.5, "context": 0.25, "prior": 0.7, "or": 0.3})
 
 
 def pool_probability(
@@ -59,13 +60,13 @@ def pool_probability(
     studies: Sequence[Study],
     complement: Sequence[Study] = (),
     *,
-    spread: float = _TAU0["logit"],
+    spread: float = SPREAD["link"],
     moved: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> Parameter:
     """Beta parameter from study rows of a probability; ``complement`` rows report 1 - p (specificities).
 
-    ``spread`` : typical standard deviation between studies on the logit scale. ``moved`` : study id -> what to add to its
-    logit, and what its standard error grows by, where another probability was counted than the one that is asked for.
+    ``spread`` : typical standard deviation between studies on the logit scale, one of ``SPREAD``. ``moved`` : study id -> what
+    to add to its logit, and what its standard error grows by, where another probability was counted than is asked for.
 
     The Beta has the pooled mean and the variance of the pooled logit by the delta method. Neither shape is below 1/2, that of
     Jeffreys' prior, nor their sum below 2: where the variance is above 2, the delta method no longer holds, and would put the
@@ -73,11 +74,11 @@ def pool_probability(
     """
     estimates = []
     for study in studies:
-        y, v = _logit_estimate(study)
+        y, v = logit_estimate(study)
         shift, growth = moved.get(study.id, (0.0, 1.0))
         estimates.append(((y + shift, v * growth**2), study))
-    estimates += [((-y, v), s) for s in complement for y, v in [_logit_estimate(s)]]
-    mean, variance, used = _pool(estimates, spread)
+    estimates += [((-y, v), s) for s in complement for y, v in [logit_estimate(s)]]
+    mean, variance, used = pool(estimates, spread)
     p = expit(mean)
     # Beta variance = p(1-p)/(size+1), set equal to (p(1-p))^2 * variance. A size under 2 would be U-shaped.
     size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 0.5 / min(p, 1.0 - p), 2.0)
@@ -86,35 +87,30 @@ def pool_probability(
 
 def pool_rate(parameter_id: str, studies: Sequence[Study], years: float) -> Parameter:
     """Log-normal parameter: episodes per person-year times the years that one is active."""
-    estimates = [(_log_estimate(s), s) for s in studies]
-    mean, variance, used = _pool(estimates, _TAU0["log_rate"])
+    estimates = [(log_estimate(s), s) for s in studies]
+    mean, variance, used = pool(estimates, SPREAD["prior"])
     shape = mean, math.sqrt(variance)
     return _parameter(parameter_id, "log_normal", math.exp(mean) * years, shape, used, lambda y: math.exp(y) * years, years)
 
 
 def pool_ratio(parameter_id: str, estimates: Sequence[Estimate]) -> Parameter:
     """Log-normal parameter from log odds ratios and their variances."""
-    mean, variance, used = _pool(estimates, _TAU0["log_ratio"])
+    mean, variance, used = pool(estimates, SPREAD["or"])
     return _parameter(parameter_id, "log_normal", math.exp(mean), (mean, math.sqrt(variance)), used, math.exp)
-
-
-def ratio_estimate(study: Study) -> tuple[float, float]:
-    """Log ratio and variance of an ``odds_ratio`` or ``relative_risk`` row (a relative risk is read as an odds ratio)."""
-    return _log_estimate(study)
 
 
 def group_ratio_estimate(study: Study, reference: float) -> tuple[float, float]:
     """Log odds ratio of a group's ``prevalence`` (log rate ratio for ``incidence``) against a reference value."""
     if study.quantity == "incidence":
-        y, v = _log_estimate(study)
+        y, v = log_estimate(study)
         return y - math.log(reference), v
-    y, v = _logit_estimate(study)
+    y, v = logit_estimate(study)
     return y - logit(reference), v
 
 
 def exposure_ratio_estimate(study: Study, exposed: float) -> tuple[float, float]:
     """Log odds ratio from P(context | cause) and the frequency of the context in the population."""
-    y, v = _logit_estimate(study)
+    y, v = logit_estimate(study)
     return y - logit(exposed), v
 
 
@@ -128,7 +124,8 @@ def logit(p: float) -> float:
     return math.log(p) - math.log1p(-p)
 
 
-def _logit_estimate(study: Study) -> tuple[float, float]:
+def logit_estimate(study: Study) -> tuple[float, float]:
+    """Logit and its variance from a row of a probability."""
     x, n, p = study.numerator, study.denominator, study.value
     if x is not None and n is not None and study.counts == "reported":
         a, b = float(x), float(n - x)
@@ -153,7 +150,8 @@ def _inside(bound: float, value: float) -> float:
     return bound
 
 
-def _log_estimate(study: Study) -> tuple[float, float]:
+def log_estimate(study: Study) -> tuple[float, float]:
+    """Logarithm and its variance from a row of a rate or a ratio (a relative risk is read as an odds ratio)."""
     if study.low is not None and study.high is not None:
         low = study.low if study.low > 0.0 else study.value / 20.0
         return math.log(study.value), _interval_variance(study, math.log(low), math.log(study.high))
@@ -166,8 +164,8 @@ def _interval_variance(study: Study, low: float, high: float) -> float:
     return max(((high - low) / (2.0 * _Z[study.interval])) ** 2, 1e-8)
 
 
-def _pool(estimates: Sequence[Estimate], tau0: float) -> tuple[float, float, Sequence[Estimate]]:
-    """Mean, predictive variance, and the estimates that count."""
+def pool(estimates: Sequence[Estimate], spread: float) -> tuple[float, float, Sequence[Estimate]]:
+    """Mean, predictive variance, and the estimates that count; ``spread`` : tau0."""
     cited = [(estimate, s) for estimate, s in estimates if s.cited and s.quality != VERBAL]
     cited = cited or [(estimate, s) for estimate, s in estimates if s.cited]
     if not cited:
@@ -180,11 +178,11 @@ def _pool(estimates: Sequence[Estimate], tau0: float) -> tuple[float, float, Seq
     fixed = [1.0 / vi for vi in v]
     total = sum(fixed)
     centre = sum(w * yi for w, yi in zip(fixed, y, strict=True)) / total
-    tau2 = tau0**2
+    tau2 = spread**2
     if k > 1:
         q = sum(w * (yi - centre) ** 2 for w, yi in zip(fixed, y, strict=True))
         estimate = max(0.0, (q - (k - 1)) / (total - sum(w * w for w in fixed) / total))
-        tau2 = (2.0 * tau0**2 + (k - 1) * estimate) / (k + 1)
+        tau2 = (2.0 * spread**2 + (k - 1) * estimate) / (k + 1)
     weights = [1.0 / (vi + tau2) for vi in v]
     mean = sum(w * yi for w, yi in zip(weights, y, strict=True)) / sum(weights)
     return mean, 1.0 / sum(weights) + tau2, cited

@@ -1,0 +1,80 @@
+"""The experiment that leaves studies out knows a spread that it was told, and standardizes errors as written."""
+
+from __future__ import annotations
+
+import runpy
+from math import log, sqrt
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+import ddx
+from ddx.knowledge import Study
+from ddx.knowledge.pooling import SPREAD
+
+MODULE = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "left_out_studies" / "run.py"))
+S = "studies.csv"
+
+
+def row(x, n, source):
+    return Study(f"{source}_{x}_{n}", "sensitivity", x / n, source, "cohort", numerator=x, denominator=n, counts="reported")
+
+
+def groups(rows):
+    """As the experiment groups them: all these count one thing."""
+    return {("one",): [MODULE["estimate"](r) for r in rows]}
+
+
+def test_a_known_spread_between_studies_is_found_again_and_standardizes_their_errors():
+    rng = np.random.default_rng(5)
+    found = {}
+    for link in range(400):
+        centre = rng.normal(0.0, 1.0)
+        p = expit(centre + rng.normal(0.0, SPREAD["link"], 3))
+        rows = [row(int(x), 200, f"source{i}") for i, x in enumerate(rng.binomial(200, p))]
+        found[link,] = [MODULE["estimate"](r) for r in rows]
+    spread, low, high = MODULE["likely_spread"](found.values())
+    assert spread == pytest.approx(SPREAD["link"], abs=0.04)
+    assert low < SPREAD["link"] < high
+    z = MODULE["left_out"]("link", found)["standardized"]
+    assert len(z) == 1200
+    # A little more than 1 and a little less than 90 %: what two studies say of their own spread goes into the interval.
+    assert 1.0 < z.std() < 1.12
+    assert 0.86 < (z.abs() < MODULE["NINE_TENTHS"]).mean() < 0.9
+
+
+def test_one_study_predicts_the_other_by_hand():
+    # 30 of 40 predicts with variance 1/30 + 1/10 + 2 tau0^2; 10 of 20 has its own 1/10 + 1/10.
+    found = MODULE["left_out"]("link", groups([row(30, 40, "a"), row(10, 20, "b")])).set_index("study")
+    second = found.loc["b_10_20"]
+    assert second["predicted"] == pytest.approx(log(3))
+    assert second["spread"] == pytest.approx(sqrt(1 / 30 + 1 / 10 + 2 * 0.36))
+    assert second["standardized"] == pytest.approx(-log(3) / sqrt(1 / 30 + 1 / 10 + 2 * 0.36 + 0.2))
+    assert found.loc["a_30_40", "predicted"] == pytest.approx(0.0)
+
+
+def test_studies_of_one_source_do_not_predict_each_other():
+    assert MODULE["left_out"]("link", groups([row(30, 40, "a"), row(10, 20, "a")])).empty
+
+
+def test_links_that_were_words_before_they_were_counted(edit):
+    edit.cell(S, "link_stroke_arm_weakness", "quality", "verbal")
+    before = ddx.load(edit.folder).knowledge
+    edit.copy(S, "link_stroke_arm_weakness", id="new_words", quality="cohort", value="0.6")
+    edit.copy(S, "link_neuropathy_numbness", id="new_count", value="0.7")
+    now = ddx.load(edit.folder).knowledge
+    found = MODULE["guessed"](before, now).set_index("counted")
+    assert found.index.tolist() == [False, True]
+    assert expit(found.loc[False, "before"]) == pytest.approx(before.parameters["link:stroke:arm_weakness"].value)
+    assert expit(found.loc[False, "new"]) == pytest.approx(0.6)
+    assert expit(found.loc[True, "new"]) == pytest.approx(0.7)
+
+
+def test_few_links_make_no_line_of_the_table_and_more_their_error():
+    few = pd.DataFrame({"counted": [True] * 2, "before": [0.0, 1.0], "new": [0.5, 1.0]})
+    assert "counts |" not in MODULE["before_table"](few)
+    more = pd.DataFrame({"counted": [False] * 3, "before": [-1.0, 0.0, 1.0], "new": [-1.5, 0.0, 1.5]})
+    assert MODULE["before_table"](more).endswith("| words or a guess | 3 | 0.41 | +0.00 | 1.50 | 1.00 |")
