@@ -102,7 +102,7 @@ def _moved(model: Model, moves: tuple[tuple[tuple[str, float], ...], ...]) -> _P
 def _priors(model: Model, values: Values) -> _Priors:
     """Anew for the causes that a set changes."""
     base, kb = model.network, model.knowledge
-    context = context_arrays(kb, values) if values.kinds_moved & {"context", "population"} else None
+    context = context_arrays(kb, model.setting, values) if values.kinds_moved & {"context", "population"} else None
     at, cause = np.nonzero(causes_moved(kb, values))
     log_odds, effect = np.tile(base.log_odds, (len(values), 1, 1, 1)), base.context_log_odds[None]
     if len(at):

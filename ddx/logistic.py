@@ -2,8 +2,8 @@
 
     logit P(c_k = 1 | age band a, sex g, risk factors x) = b_k + log OR_ka + log OR_kg + sum_j log OR_kj x_j
 
-The intercept b_k makes the marginal over the reference population the prevalence of the setting. Axes: S sets of values, B
-pairs of a set and a cause, K causes, C risk factors, A age bands, 2 sexes.
+The intercept b_k makes the marginal over the reference population of the setting its prevalence there. Axes: S sets of
+values, B pairs of a set and a cause, K causes, C risk factors, A age bands, 2 sexes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from ddx.inference.rows import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
 from ddx.values import Values
 
+# Share of an age band or sex that a setting has no row for: a case of it still has posteriors.
+NOBODY = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class ContextArrays:
-    """``prior`` (S, A, 2, C): P(risk factor | age band, sex); ``share`` (S, A, 2) of the reference population."""
+    """``prior`` (S, A, 2, C): P(risk factor | age band, sex); ``share`` (S, A, 2) of the setting's reference population."""
 
     prior: Floats
     share: Floats
@@ -37,14 +40,14 @@ class CauseArrays:
     context_log_odds: Floats  # (B, C)
 
 
-def context_arrays(kb: KnowledgeBase, values: Values) -> ContextArrays:
-    """Shares of the strata, and the frequency of every risk factor in them.
+def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextArrays:
+    """Shares of the strata in a setting, and the frequency of every risk factor in them, which is that of all people.
 
     The frequency is the figure of the cell of age band and sex where there is one, else the log odds of the age band plus the
     contrast of the sexes.
     """
     bands, sexes = [c.id for c in kb.age_bands], [c.id for c in kb.sexes]
-    of_band, of_sex = (_normalized(values.columns([f"population:{x}" for x in ids])) for ids in (bands, sexes))
+    of_sex = _shares(values, sexes, "")
     prior = np.empty((len(values), len(bands), len(sexes), len(kb.risk_factors)))
     for x, factor in enumerate(c.id for c in kb.risk_factors):
         name = f"context:{factor}"
@@ -59,7 +62,8 @@ def context_arrays(kb: KnowledgeBase, values: Values) -> ContextArrays:
                 cell = f"{name}@{'+'.join(sorted((band, sex)))}"
                 if cell in values:
                     prior[:, a, s, x] = values.columns([cell])[:, 0]
-    return ContextArrays(prior, of_band[:, :, None] * of_sex[:, None, :])
+    share = _shares(values, bands, setting)[:, :, None] * _shares(values, sexes, setting)[:, None, :]
+    return ContextArrays(prior, share)
 
 
 def cause_arrays(
@@ -236,5 +240,10 @@ def logit(p: Floats | float) -> Floats:
     return np.asarray(np.log(p) - np.log1p(-np.asarray(p)), dtype=np.float64)
 
 
-def _normalized(values: Floats) -> Floats:
-    return np.asarray(values / values.sum(axis=1, keepdims=True), dtype=np.float64)
+def _shares(values: Values, members: list[str], setting: str) -> Floats:
+    """Of age bands or of sexes (S, n): those of the setting where it has any, else those of all people."""
+    names = [f"population:{x}@{setting}" for x in members]
+    if not any(name in values for name in names):
+        names = [f"population:{x}" for x in members]
+    found = values.columns(names, missing=NOBODY)
+    return np.asarray(found / found.sum(axis=1, keepdims=True), dtype=np.float64)

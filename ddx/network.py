@@ -89,12 +89,12 @@ class LayeredNetwork:
     age_bands: tuple[str, ...]
     sexes: tuple[str, ...]
     graded: Mapping[str, tuple[str, ...]]
-    prevalence: Floats  # (K,) in the setting, over the reference population
+    prevalence: Floats  # (K,) in the setting, over its reference population
     log_odds: Floats  # (A, 2, K) of every cause without risk factors
     context_log_odds: Floats  # (K, C)
     context_prior: Floats  # (A, 2, C)
     requires: Ints  # (C,)
-    share: Floats  # (A, 2) of the reference population
+    share: Floats  # (A, 2) of the setting's reference population
     link: Floats  # (F, K)
     leak: Floats  # (A, F)
     syndromes: tuple[str, ...]
@@ -308,7 +308,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
     if setting not in kb.settings:
         raise UsageError(f"unknown setting {setting!r}{nearest(setting, kb.settings)}; known: {', '.join(kb.settings)}")
     n, causes = len(values), tuple(kb.causes)
-    context = context_arrays(kb, values)
+    context = context_arrays(kb, setting, values)
     own = cause_arrays(kb, setting, values, context)
     log_odds = np.moveaxis(own.log_odds.reshape(n, len(causes), *context.share.shape[1:]), 1, -1)
     context_log_odds = own.context_log_odds.reshape(n, len(causes), -1)

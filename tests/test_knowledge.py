@@ -428,6 +428,24 @@ DEFECTS = {
             "studies.csv.quantity: no population_share for sex_male",
         ],
     ),
+    "shares_of_the_sexes_above_one": (
+        [cell(S, "share_female", "value", "0.9")],
+        ["studies.csv.value: population_share of the sexes adds up to 1.39, expected 1"],
+    ),
+    "shares_of_a_setting_below_one": (
+        [
+            copy(S, "share_18_44", id="clinic_18_44", setting="clinic", value="0.5"),
+            copy(S, "share_45_64", id="clinic_45_64", setting="clinic", value="0.3"),
+        ],
+        ["studies.csv.value: population_share of the age bands of clinic adds up to 0.8, expected 1"],
+    ),
+    "shares_of_the_general_population_as_a_setting": (
+        [cell(S, "share_18_44", "setting", "general")],
+        [
+            "studies.csv:<share_18_44>.setting: unknown setting 'general'",
+            "studies.csv.quantity: no population_share for age_18_44",
+        ],
+    ),
     "context_prevalence_of_a_sex": (
         [cell(S, "freq_insulin", "context", "sex_male")],
         [

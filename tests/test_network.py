@@ -27,6 +27,7 @@ from ddx.errors import UsageError
 from ddx.inference import EvidenceTooLarge
 from ddx.knowledge.graded import MIN_NONE, continuation, distribution
 from ddx.network import build_network, without_findings
+from ddx.validation import simulate
 
 SETTINGS = ("general", "clinic", "balanced")
 LIMB_SETTINGS = ("general", "primary_care", "emergency", "neurology_clinic", "balanced")
@@ -389,6 +390,60 @@ def test_a_draw_below_the_leak_is_no_link():
 def test_shares_of_the_population_add_up_to_one():
     net = build_network(small_knowledge({"population:old": 0.5}), "general")
     np.testing.assert_allclose(net.share, np.outer([0.3, 0.45, 0.5], [0.52, 0.48]) / 1.25, rtol=1e-14)
+
+
+CLINIC = {"age_18_44": 0.2, "age_45_64": 0.5, "age_75_plus": 0.3}
+YEARS = {"age_0_17": 10, "age_18_44": 30, "age_45_64": 50, "age_65_74": 70, "age_75_plus": 80}
+
+
+def with_patients(edit, **shares):
+    """The knowledge base whose clinic has patients of its own."""
+    for name, share in shares.items():
+        row = "share_female" if name.startswith("sex") else "share_18_44"
+        edit.copy("studies.csv", row, id=f"clinic_{name}", context=name, setting="clinic", value=str(share))
+    return ddx.load(edit.folder, "clinic")
+
+
+def test_the_share_of_a_setting_is_the_mean_over_its_own_patients(edit):
+    before = ddx.load(edit.folder, "clinic")
+    model = with_patients(edit, **CLINIC, sex_female=0.7, sex_male=0.3)
+    sexes = {"female": 0.7, "male": 0.3}
+    for cause, share in (("stroke", 0.2), ("neuropathy", 0.3)):
+        mean = sum(
+            a * s * model.diagnose(age=YEARS[band], sex=sex).posterior[cause]
+            for band, a in CLINIC.items()
+            for sex, s in sexes.items()
+        )
+        assert mean == pytest.approx(share, rel=1e-10)
+        assert model.diagnose().posterior[cause] == pytest.approx(share, rel=1e-10)
+    # The others keep the population of the whole base, to the last bit.
+    for setting in ("general", "balanced"):
+        there, now = before.in_setting(setting).network, model.in_setting(setting).network
+        assert there.share.tobytes() == now.share.tobytes()
+        assert there.log_odds.tobytes() == now.log_odds.tobytes()
+
+
+def test_a_setting_may_say_how_old_its_patients_are_and_not_their_sex(edit):
+    model = with_patients(edit, **CLINIC)
+    np.testing.assert_allclose(model.network.share.sum(axis=0), [0.51, 0.49], rtol=1e-12)
+    np.testing.assert_allclose(model.network.share.sum(axis=1), [0.0, 0.2, 0.5, 0.0, 0.3], atol=1e-11)
+
+
+def test_a_case_whom_its_setting_does_not_expect_has_posteriors(edit):
+    model = with_patients(edit, **CLINIC)
+    found = [model.diagnose(present=["numbness"], age=10, **of).posterior for of in ({}, {"sex": "female"}, {"sex": "male"})]
+    both = np.array([one[found[0].index].to_numpy() for one in found])
+    assert ((both > 0.0) & (both < 1.0)).all()
+    assert (both[0] <= both[1:].max(axis=0) + 1e-12).all()
+    assert (both[0] >= both[1:].min(axis=0) - 1e-12).all()
+
+
+def test_without_an_age_a_case_is_one_of_the_patients_of_its_setting(edit):
+    model = with_patients(edit, age_75_plus=0.999)
+    unknown, old = model.diagnose(present=["numbness"]), model.diagnose(present=["numbness"], age=80)
+    np.testing.assert_allclose(unknown.posterior[old.posterior.index], old.posterior, rtol=1e-9)
+    ages = simulate(model, 200, 1)["age"].astype(float)
+    assert (ages >= 75).all()
 
 
 def test_a_knowledge_base_needs_no_risk_factors(tmp_path):

@@ -15,6 +15,8 @@ from ddx.knowledge.syndromes import brought, brought_without_cause
 MIN_LINKS = 5
 MIN_FINDINGS = 2  # of a syndrome: one finding needs no hidden state behind it
 IMPLIED_SLACK = 0.02  # by which a finding may be more frequent than what it implies: the rows of both are pooled apart
+# How far the shares of the age bands or the sexes may be from 1 together: printed numbers are rounded.
+_SHARES = 0.02
 _CODES = {
     ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
     ("causes.csv", "mondo"): r"MONDO:\d{7}",
@@ -168,6 +170,14 @@ def _context(kb: KnowledgeBase) -> Iterator[Problem]:
     for variable in (*kb.age_bands, *kb.sexes):
         if f"population:{variable.id}" not in kb.parameters:
             yield Problem("studies.csv", None, "quantity", f"no population_share for {variable.id}")
+    for where in ("", *(f"@{setting}" for setting in kb.settings)):
+        for kind, members in (("age bands", kb.age_bands), ("sexes", kb.sexes)):
+            names = [f"population:{m.id}{where}" for m in members]
+            shares = [kb.parameters[name].value for name in names if name in kb.parameters]
+            complete = len(shares) == len(names) or where  # a setting need not have everybody
+            if shares and complete and abs(sum(shares) - 1.0) > _SHARES:
+                message = f"population_share of the {kind}{where.replace('@', ' of ')} adds up to {sum(shares):.3g}, expected 1"
+                yield Problem("studies.csv", None, "value", message)
     for variable in (*kb.age_bands, *kb.sexes):
         if variable.requires:
             yield Problem(

@@ -39,7 +39,7 @@ QUANTITIES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "specificity": (frozenset({"finding"}), frozenset({"cause", "group"})),
     "population_frequency": (frozenset({"finding"}), frozenset({"group"})),
     "context_prevalence": (frozenset({"context"}), frozenset({"group"})),
-    "population_share": (frozenset({"context"}), frozenset()),
+    "population_share": (frozenset({"context"}), frozenset({"setting"})),
 }
 RATIOS = ("odds_ratio", "relative_risk")
 LEAKS = ("false_positive_rate", "specificity", "population_frequency")
@@ -113,9 +113,11 @@ class _Collector:
         else:
             for study in frequencies:
                 self._reject(study, "context", f"got {variable.id!r}, context_prevalence is for risk factors")
-            if shares:
+            for setting, members in _by_setting(shares).items():
                 # The reference population is a convention, not one population among others: no spread between studies.
-                self._add(pool_probability(f"population:{variable.id}", shares, spread=0.0))
+                self._add(
+                    pool_probability(_at(f"population:{variable.id}", (setting,) if setting else ()), members, spread=0.0)
+                )
 
     def _prior(self, cause: Cause) -> None:
         expected, other = ("incidence", "prevalence") if cause.course == "acute" else ("prevalence", "incidence")
@@ -127,10 +129,7 @@ class _Collector:
             self._add(pool_rate(f"prior:{cause.id}", overall, years))
         elif overall:
             self._add(pool_probability(f"prior:{cause.id}", overall, spread=SPREAD["prior"]))
-        by_setting: dict[str, list[Study]] = defaultdict(list)
-        for study in self.rows["share", cause.id]:
-            by_setting[study.setting].append(study)
-        for setting, members in by_setting.items():
+        for setting, members in _by_setting(self.rows["share", cause.id]).items():
             self._add(pool_probability(f"prior:{cause.id}@{setting}", members, spread=SPREAD["prior"]))
 
     def _ratios(self, cause: Cause) -> None:
@@ -301,6 +300,13 @@ def _by_group(studies: Iterable[Study]) -> dict[tuple[str, ...], list[Study]]:
     for study in studies:
         groups[tuple(sorted(study.group))].append(study)
     return groups
+
+
+def _by_setting(studies: Iterable[Study]) -> dict[str, list[Study]]:
+    settings: dict[str, list[Study]] = defaultdict(list)
+    for study in studies:
+        settings[study.setting].append(study)
+    return settings
 
 
 def _rate(studies: list[Study]) -> float:

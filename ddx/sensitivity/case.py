@@ -78,7 +78,7 @@ def parameter_of(model: Model, parameter: str) -> Parameter:
 def relevant(model: Model, evidence: Evidence) -> list[str]:
     """Ids of the parameters that the posterior of a case can depend on, in the order of the knowledge base.
 
-    Links and leaks of findings that are not observed cancel out; so do priors of other settings.
+    Links and leaks of findings that are not observed cancel out; so do priors and populations of other settings.
     """
     kb, network = model.knowledge, model.network
     parts = network.parts(evidence)
@@ -101,7 +101,8 @@ def _matters(parameter: str, model: Model, below: set[str], bands: set[str]) -> 
         own = f"prior:{subject}@{model.setting}" in model.knowledge.parameters
         used = where == model.setting if own and model.setting != GENERAL else not where
         return used and model.setting != BALANCED
-    return True
+    # The shares of the sexes among all people weigh what a risk factor's frequencies in the sexes are reckoned from.
+    return kind != "population" or where in ("", model.setting)
 
 
 def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]:
