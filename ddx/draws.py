@@ -16,7 +16,7 @@ from ddx.knowledge import Parameter
 from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays
 from ddx.network import Evidence, LayeredNetwork, Parts, build_networks, log_stratum_weight, select
 from ddx.noisy_or import finding_arrays
-from ddx.values import Values
+from ddx.values import Values, inside
 
 if TYPE_CHECKING:
     from ddx.diagnosis import Model
@@ -34,10 +34,10 @@ def draw_parameters(parameters: Collection[Parameter], draws: int, rng: np.rando
     table = np.empty((draws, len(parameters)))
     for i, p in enumerate(parameters):
         if p.distribution == "beta":
-            # The open interval: a Beta with a small shape can round to its ends.
-            table[:, i] = np.clip(rng.beta(p.first, p.second, draws), 1e-12, 1.0 - 1e-12)
+            drawn = rng.beta(p.first, p.second, draws)
         else:
-            table[:, i] = np.exp(rng.normal(p.first, p.second, draws)) * p.scale
+            drawn = np.exp(rng.normal(p.first, p.second, draws)) * p.scale
+        table[:, i] = inside(p, drawn)
     return table
 
 

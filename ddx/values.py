@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.inference.network import Floats, Ints
-from ddx.knowledge import KnowledgeBase
+from ddx.knowledge import KnowledgeBase, Parameter
 
 
 class Values:
@@ -54,6 +54,14 @@ class Values:
         if (place < 0).any():
             found[:, place < 0] = missing
         return found
+
+
+def inside(parameter: Parameter, values: Floats) -> Floats:
+    """Values of a parameter, kept off 0 and 1 unless it is an odds ratio.
+
+    A Beta with a small shape can round to its ends, and the log-normal law of an incidence times its window has no end.
+    """
+    return values if parameter.id.startswith("or:") else np.clip(values, 1e-12, 1.0 - 1e-12)
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from ddx.diagnosis import Diagnosis, Model
 from ddx.errors import UsageError, nearest
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Parameter
 from ddx.network import Evidence
+from ddx.values import inside
 
 Case = Diagnosis | Mapping[str, Any]
 
@@ -110,7 +111,8 @@ def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]
     tail = 0.5 * (1.0 - level)
     if parameter.distribution == "log_normal":
         z = NormalDist().inv_cdf(tail)
-        low, high = (float(np.exp(parameter.first + sign * z * parameter.second)) * parameter.scale for sign in (1.0, -1.0))
+        ends = np.exp(parameter.first + z * parameter.second * np.array([1.0, -1.0])) * parameter.scale
+        low, high = inside(parameter, ends).tolist()
         return low, high
     from scipy.special import betaincinv  # loaded here: it takes a tenth of a second
 
@@ -130,10 +132,9 @@ def spread_of(parameter: Parameter) -> float:
 def moved(parameter: Parameter, z: float) -> float:
     """The value ``z`` standard deviations away from the mean."""
     shift = z * spread_of(parameter)
-    if parameter.distribution == "log_normal":
-        return parameter.value * float(np.exp(shift))
     p = parameter.value
-    return float(np.clip(1.0 / (1.0 + (1.0 - p) / p * np.exp(-shift)), 1e-12, 1.0 - 1e-12))
+    value = p * np.exp(shift) if parameter.distribution == "log_normal" else 1.0 / (1.0 + (1.0 - p) / p * np.exp(-shift))
+    return float(inside(parameter, value))
 
 
 def sources_of(kb: KnowledgeBase, parameter: Parameter) -> str:

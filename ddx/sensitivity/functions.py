@@ -218,7 +218,7 @@ def curve(
     """
     own, column = parameter_of(model, parameter), cause_index(model, target)
     chosen = np.linspace(*interval_of(own, 0.99), points) if values is None else np.asarray(values, dtype=np.float64)
-    _check_values(parameter, chosen, own.distribution == "beta")
+    _check_values(parameter, chosen)
     case = diagnosis_of(model, case)
     marginal = posterior_under(model, case.evidence, [{parameter: float(v)} for v in chosen])
     leading = np.array(model.network.causes)[marginal.argmax(axis=1)]
@@ -260,7 +260,8 @@ def _root(start: float, slope: float) -> float:
     return -start / slope if slope else float("nan")
 
 
-def _check_values(parameter: str, values: Floats, probability: bool) -> None:
+def _check_values(parameter: str, values: Floats) -> None:
+    probability = not parameter.startswith("or:")
     wrong = ~(values > 0.0) | (values >= 1.0 if probability else ~np.isfinite(values))
     if wrong.any():
         allowed = "inside (0, 1)" if probability else "above 0"

@@ -14,6 +14,7 @@ from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
 from ddx.sensitivity.case import Case, cause_index, diagnosis_of, encoded_cases, parameter_of
 from ddx.sensitivity.oneway import one_way
+from ddx.values import inside
 
 # Batches of draws whose quantiles tell how far the quantiles of all draws can be off.
 _BATCHES = 10
@@ -120,5 +121,5 @@ def _quantile(parameter: Parameter, unit: Floats) -> Floats:
     from scipy.special import betaincinv, ndtri
 
     if parameter.distribution == "log_normal":
-        return np.asarray(np.exp(parameter.first + parameter.second * ndtri(unit)) * parameter.scale)
-    return np.asarray(np.clip(betaincinv(parameter.first, parameter.second, unit), 1e-12, 1.0 - 1e-12))
+        return inside(parameter, np.exp(parameter.first + parameter.second * ndtri(unit)) * parameter.scale)
+    return inside(parameter, betaincinv(parameter.first, parameter.second, unit))
