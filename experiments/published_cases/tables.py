@@ -38,7 +38,7 @@ def tables(
         *_causes(evaluations),
         "## Misses",
         "",
-        "Items (a case and one of its true causes) that have not rank 1. In the last columns the statements of the case that "
+        "Items (a case and one of its true causes) that do not rank first. In the last columns the statements of the case that "
         "speak most for the wrong and for the true cause: log Bayes factor of the true against the wrong cause, by leaving the "
         "statement out; `-` before a name: absent. *start* is the log ratio of both before any finding.",
         "",

@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--cases", help="CSV file of published cases")
     parser.add_argument("--kb", default="limb", help="shipped knowledge base, or the folder of one")
     parser.add_argument("--setting", action="append", help=f"repeat for more; default: {', '.join(SETTINGS)}")
-    parser.add_argument("-n", type=int, default=5000, help="simulated cases a setting; default: 5000")
+    parser.add_argument("-n", type=int, default=3000, help="simulated cases per setting; default: 3000")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=HERE, help="folder of what is written; default: that of this file")
     arguments = parser.parse_args()
