@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ddx.errors import UsageError
 from ddx.inference import EvidenceTooLarge, Network, mix, posterior
 from ddx.inference.network import Floats
 from ddx.inference.rows import expit
@@ -44,8 +45,16 @@ def draw_parameters(parameters: Collection[Parameter], draws: int, rng: np.rando
 def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
     """Posteriors of N cases under draws of all parameters (S, N, K); a draw serves all cases.
 
-    EvidenceTooLarge as for ``posterior``.
+    Raises
+    ------
+    UsageError
+        Fewer than 0 draws, or a negative seed.
+    EvidenceTooLarge
+        As for ``posterior``.
     """
+    for name, value in (("draws", draws), ("seed", seed)):
+        if value < 0:
+            raise UsageError(f"{name}: got {value}, expected 0 or more")
     kb, net = model.knowledge, model.network
     table = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
     found = np.empty((draws, len(evidence), len(net.causes)))

@@ -101,6 +101,7 @@ class LayeredNetwork:
     syndrome_link: Floats  # (J, K)
     syndrome_leak: Floats  # (J,)
     finding_syndrome: Floats  # (F, J)
+    implications: Ints  # (P, 2) findings: one, and what it implies
 
     def posterior(self, evidence: Evidence) -> Posterior:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
@@ -153,6 +154,7 @@ class LayeredNetwork:
         """The strata that a case may belong to, times the pieces of its statements about graded findings."""
         case, age, sex, log_weight = self._strata(evidence)
         case, columns, finding, log_likelihood, part = self._level_parts(evidence, case)
+        case, finding, log_likelihood, part = self._implied_parts(columns, case, finding, log_likelihood, part)
         return Parts(case, age[part], sex[part], columns, finding, log_weight[part] + log_likelihood)
 
     def core(self, parts: Parts) -> Network:
@@ -229,6 +231,35 @@ class LayeredNetwork:
                     row += 1
                 row += not options
         return case, observed, finding, log_likelihood, part
+
+    def _implied_parts(
+        self, columns: Ints, case: Ints, finding: Floats, log_likelihood: Floats, part: Ints
+    ) -> tuple[Ints, Floats, Floats, Ints]:
+        """Split uncertain findings where what they imply, or what implies them, is stated as well.
+
+        One part has the finding present, without what that implies; the other has it absent, without what that excludes: so no
+        piece of evidence counts twice, as with findings that are certain.
+        """
+        place = {f: i for i, f in enumerate(columns.tolist())}
+        stated = [(place[s], place[g]) for s, g in self.implications.tolist() if s in place and g in place]
+        related = sorted({column for pair in stated for column in pair})
+        values = finding[:, related]
+        for x in np.array(related, dtype=np.intp)[((values > 0.0) & (values < 1.0)).any(axis=0)].tolist():
+            general = [g for s, g in stated if s == x]
+            special = [s for s, g in stated if g == x]
+            v = finding[:, x]
+            split = (v > 0.0) & (v < 1.0) & ~np.isnan(finding[:, general + special]).all(axis=1)
+            copies = 1 + split
+            first = (np.cumsum(copies) - copies)[split]
+            case, part = np.repeat(case, copies), np.repeat(part, copies)
+            finding, log_likelihood = np.repeat(finding, copies, axis=0), np.repeat(log_likelihood, copies)
+            for rows, value, gone in ((first, 1.0, general), (first + 1, 0.0, special)):
+                # What is certain once x is: stated findings among the gone ones are as likely as they were said to be.
+                said = np.abs(1.0 - value - finding[rows][:, [x, *gone]])
+                log_likelihood[rows] += np.log(np.where(np.isnan(said), 1.0, said)).sum(axis=1)
+                finding[rows[:, None], gone] = np.nan
+                finding[rows, x] = value
+        return case, finding, log_likelihood, part
 
 
 def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints) -> Floats:
@@ -313,6 +344,10 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
     log_odds = np.moveaxis(own.log_odds.reshape(n, len(causes), *context.share.shape[1:]), 1, -1)
     context_log_odds = own.context_log_odds.reshape(n, len(causes), -1)
     finding = finding_arrays(kb, values)
+    place = {f: i for i, f in enumerate(kb.findings)}
+    # A level is observed with all the others, and never uncertain by itself.
+    plain = {f.id for f in kb.findings.values() if not f.graded}
+    implied = [(place[s], place[g]) for s, g in kb.implications if {s, g} <= plain]
     return [
         LayeredNetwork(
             causes=causes,
@@ -328,6 +363,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
             requires=requirements(kb),
             share=context.share[s],
             syndromes=tuple(kb.syndromes),
+            implications=np.array(implied, dtype=np.intp).reshape(-1, 2),
             **{name: array[s] for name, array in vars(finding).items()},
         )
         for s in range(n)

@@ -379,7 +379,7 @@ def test_sobol_finds_the_only_parameter_that_matters(tmp_path):
     Editor(folder).drop("studies.csv", "or_anaemia_female")
     model = ddx.load(folder, "general")
     names = ["prior:anaemia", "prior:stroke"]
-    table = sensitivity.sobol(model, {"age": 50, "sex": "male"}, "anaemia", names, n=256, seed=0)
+    table = sensitivity.sobol(model, {"age": 50, "sex": "male"}, "anaemia", names, n=4096, seed=0)
     assert list(table.index) == names
     assert table.loc["prior:anaemia", ["first", "total"]].tolist() == pytest.approx([1.0, 1.0], abs=0.02)
     assert table.loc["prior:stroke", ["first", "total"]].tolist() == pytest.approx([0.0, 0.0], abs=1e-9)

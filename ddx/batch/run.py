@@ -120,7 +120,10 @@ def score_file(
     started = time.perf_counter()
     source, target = str(source), str(target)
     check_encoding(encoding)
-    check_target(source, target)
+    for name, kind in (("input_format", input_format), ("output_format", output_format)):
+        if kind not in (None, "csv", "jsonl", "parquet"):
+            raise UsageError(f"{name}: got {kind!r}, expected csv, jsonl or parquet")
+    check_target(source, target, output_format)
     side = _rejects_path(target, rejects)
     if side:
         check_target(source, side, only_csv=True)

@@ -33,9 +33,11 @@ class Form:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("top", "intervals"):
+        for name in ("top", "intervals", "seed"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+        if self.long and self.top:
+            raise UsageError(f"top: got {self.top}, but the long form has a row for every cause and no columns of leading ones")
 
     def schema(self, causes: Sequence[str]) -> pa.Schema:
         """Names and types of the columns."""

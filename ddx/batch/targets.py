@@ -6,7 +6,9 @@ import contextlib
 import csv
 import itertools
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +23,10 @@ from ddx.batch.whole import Whole
 from ddx.errors import UsageError
 
 
-def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
+def check_target(source: str, target: str, kind: str | None = None, *, only_csv: bool = False) -> None:
     """Refuse, before any work is done, a target that cannot be written; ``source`` is what it must not overwrite.
+
+    ``kind`` : the format that was asked for, where the name does not say it
 
     Raises
     ------
@@ -32,12 +36,12 @@ def check_target(source: str, target: str, *, only_csv: bool = False) -> None:
     if target == STREAM:
         return
     try:
-        _check_path(source, Path(target), only_csv)
+        _check_path(source, Path(target), kind, only_csv)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror}") from None
 
 
-def _check_path(source: str, path: Path, only_csv: bool) -> None:
+def _check_path(source: str, path: Path, kind: str | None, only_csv: bool) -> None:
     if source != STREAM and path.resolve() == Path(source).resolve():
         raise UsageError(f"{path}: is both input and output; name another output")
     if path.is_dir():
@@ -45,7 +49,11 @@ def _check_path(source: str, path: Path, only_csv: bool) -> None:
     if path.exists() and not path.is_file():  # a device or pipe would be replaced by a file
         raise UsageError(f"{path}: is no regular file; - is standard output")
     known = format_of(str(path))
-    if known is None or (only_csv and known != ("csv", None)):
+    if kind and known and kind != known[0]:
+        raise UsageError(
+            f"{path}: is a {known[0]} file by its name, not {kind}; leave the output format out or change the name"
+        )
+    if (known is None and kind is None) or (only_csv and known != ("csv", None)):
         formats = "a .csv file" if only_csv else "a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)"
         raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to {formats}")
     if not path.parent.is_dir():
@@ -69,6 +77,7 @@ class Target:
         self.part = part_of(target)
         self.stream: IO[bytes] | None = None
         self.whole: Whole | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.ready = self.part
         self.prepared = self.committed = False
 
@@ -77,8 +86,12 @@ class Target:
         if self.target == STREAM:
             if sys.stdout is None:
                 raise UsageError("standard output is closed")
-            self.stream = sys.stdout.buffer
-            return self
+            if self.kind != "parquet":
+                self.stream = sys.stdout.buffer
+                return self
+            # Only whole can it be written: to a file of the system's, which is copied at the end.
+            self._folder = tempfile.TemporaryDirectory(prefix="ddx-")
+            self.part = Path(self._folder.name, "posteriors.part")
         if complete and not self.part.exists() and Path(self.target).exists():
             self.committed = True
             return self
@@ -129,6 +142,7 @@ class Target:
             self.stream.flush()
             if self.target != STREAM:
                 os.fsync(self.stream.fileno())
+            if self.target != STREAM or self.whole:
                 return self.stream.tell()
         except BrokenPipeError:
             raise UsageError("standard output was closed before everything was written") from None
@@ -143,7 +157,7 @@ class Target:
         assert self.stream is not None
         size = self.sync()
         self.prepared = True
-        if self.target == STREAM:
+        if self.target == STREAM and not self.whole:
             return
         self.stream.close()
         try:
@@ -155,20 +169,30 @@ class Target:
     def commit(self) -> None:
         """Put the file under its name."""
         self.prepare()
-        if self.target == STREAM or self.committed:
+        if self.committed or (self.target == STREAM and not self.whole):
             return
         try:
+            if self.target == STREAM:
+                with open(self.ready, "rb") as made:
+                    shutil.copyfileobj(made, sys.stdout.buffer)
+                self.committed = True
+                return
             self.ready.replace(self.target)
             if self.ready is not self.part:
                 self.part.unlink()
             sync_folder(Path(self.target).parent)
+        except BrokenPipeError:
+            raise UsageError("standard output was closed before everything was written") from None
         except OSError as error:
             raise self._failed(error) from None
+        finally:
+            if self._folder:
+                self._folder.cleanup()
         self.committed = True
 
     def close(self, *, keep: bool) -> None:
         """Stop without a file; the part stays only to be resumed."""
-        if self.target != STREAM and self.stream is not None and not self.committed:
+        if (self.target != STREAM or self.whole) and self.stream is not None and not self.committed:
             if not self.stream.closed:
                 with contextlib.suppress(OSError):
                     self.stream.close()
@@ -176,6 +200,8 @@ class Target:
                 self.whole.stop()
             if not keep:
                 self.part.unlink(missing_ok=True)
+            if self._folder:
+                self._folder.cleanup()
 
     def _failed(self, error: OSError) -> UsageError:
         return UsageError(f"{shown(self.target, 'output')}: cannot be written: {error.strerror or error}")

@@ -7,7 +7,6 @@ it is the caller's choice (strict or lenient).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from ddx.cases.rejects import Reject
 from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
 from ddx.network import Evidence
+
+# Uncertain findings of one case that imply or exclude stated ones: each of them makes two cases of one.
+MOST_UNCERTAIN = 10
 
 
 class Statements:
@@ -155,7 +157,7 @@ class Statements:
     def _apply_implications(self) -> None:
         """No piece of evidence counts twice: what a present finding implies, and what an absent one excludes, is taken out."""
         drop = {name: np.zeros(len(values), dtype=np.bool_) for name, values in self.findings.items()}
-        for specific, general in _implications(self.kb):
+        for specific, general in self.kb.implications:
             if specific in self.findings and general in self.findings:
                 own, implied = self.findings[specific], self.findings[general]
                 clash = (own == 1.0) & (implied == 0.0)
@@ -166,6 +168,27 @@ class Statements:
                 drop[specific] |= (implied == 0.0) & ~np.isnan(own)
         for name, gone in drop.items():
             self.findings[name][gone] = np.nan
+        self._refuse_many_uncertain()
+
+    def _refuse_many_uncertain(self) -> None:
+        """They are split into present and absent (``LayeredNetwork.parts``)."""
+        unsure = {name: (v > 0.0) & (v < 1.0) for name, v in self.findings.items() if name in self.kb.implying}
+        unsure = {name: rows for name, rows in unsure.items() if rows.any()}
+        related = {name: np.zeros_like(rows) for name, rows in unsure.items()}
+        for pair in self.kb.implications if unsure else ():
+            for name, other in (pair, pair[::-1]):
+                if name in unsure and other in self.findings:
+                    related[name] |= unsure[name] & ~np.isnan(self.findings[other])
+        if related:
+            for row in np.flatnonzero(np.sum(list(related.values()), axis=0) > MOST_UNCERTAIN).tolist():
+                names = [name for name, there in related.items() if there[row]]
+                message = (
+                    f"{len(names)} uncertain findings imply or exclude stated ones ({', '.join(names)}), "
+                    f"expected {MOST_UNCERTAIN} at most; give some of them as present or absent, or not at all"
+                )
+                self.reject(row, "", "", "too_many_uncertain", message)
+                for name in names:
+                    self.findings[name][row] = np.nan
 
     def _levels(self, graded: str, levels: tuple[str, ...]) -> Floats:
         """Likelihood over none and the levels (N, L + 1)."""
@@ -182,24 +205,3 @@ class Statements:
             self.reject(int(row), "", ";".join(present), "two_levels", message)
             likelihood[row] = 1.0
         return likelihood
-
-
-@lru_cache(maxsize=8)
-def _implication_pairs(implied: tuple[tuple[str, tuple[str, ...]], ...]) -> list[tuple[str, str]]:
-    pairs, of = [], dict(implied)
-    order = {name: i for i, name in enumerate(of)}
-    for start in of:
-        reached: set[str] = set()
-        stack = list(of[start])
-        while stack:
-            finding = stack.pop()
-            if finding not in reached:
-                reached.add(finding)
-                stack.extend(of[finding])
-        pairs += [(start, general) for general in sorted(reached, key=order.__getitem__)]
-    return pairs
-
-
-def _implications(kb: KnowledgeBase) -> list[tuple[str, str]]:
-    """(specific, general) findings of every implication, transitive ones included."""
-    return _implication_pairs(tuple((f.id, tuple(f.implies)) for f in kb.findings.values()))

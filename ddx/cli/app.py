@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -61,6 +62,9 @@ def main() -> None:
         message = str(error)
     except OSError as error:
         message = f"{error.filename or 'input or output'}: {error.strerror}"
+    except Exception:  # a fault of ddx is no rejected row: its code is that of failure
+        traceback.print_exc()
+        message = "this is a fault of ddx; please report it with the lines above"
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -100,7 +104,7 @@ def score(
     long: Annotated[bool, typer.Option("--long", help="A row for every case and cause.")] = False,
     top: Annotated[int, typer.Option(min=0, help="Columns for so many leading causes.")] = 0,
     intervals: Annotated[int, typer.Option(min=0, help="Parameter draws for low and high; 0 leaves them out.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed or failed run stopped.")] = False,
     input_format: Annotated[
         str | None, typer.Option("--input-format", help="csv, jsonl or parquet, where the name does not say it.")
@@ -117,9 +121,6 @@ def score(
     from ddx.cli.show import leading_causes, progress_bar
     from ddx.diagnosis import load
 
-    for option, value in (("--input-format", input_format), ("--output-format", output_format)):
-        if value not in (None, "csv", "jsonl", "parquet"):
-            raise UsageError(f"{option}: got {value!r}, expected csv, jsonl or parquet")
     model = load(kb, setting)
     with progress_bar() as progress:
         report = score_file(
@@ -161,7 +162,7 @@ def diagnose(
     setting: Setting = None,
     top: Annotated[int, typer.Option(min=1, help="How many causes to show.")] = 10,
     intervals: Annotated[int, typer.Option(min=0, help="Parameter draws for the 90 % intervals; 0 leaves them out.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Diagnose one case."""
@@ -367,16 +368,29 @@ def _case(
         "measurements": _pairs("--measure", measure),
         "age": age,
         "sex": sex,
-        "context": {name.removeprefix("no:"): not name.startswith("no:") for name in context or []},
+        "context": _factors(context or []),
     }
 
 
+def _factors(given: list[str]) -> dict[str, bool]:
+    factors: dict[str, bool] = {}
+    for text in given:
+        name, present = text.removeprefix("no:"), not text.startswith("no:")
+        if factors.setdefault(name, present) != present:
+            raise UsageError(f"--context: {name} is both present and absent; keep one")
+    return factors
+
+
 def _pairs(option: str, given: list[str] | None) -> dict[str, float]:
-    pairs = {}
+    pairs: dict[str, float] = {}
     for text in given or []:
         name, _, value = text.partition("=")
         try:
-            pairs[name] = float(value)
+            number = float("nan" if "_" in value else value)  # Python reads 5_0 as 50; here it is a slip
         except ValueError:
-            raise UsageError(f"{option}: got {text!r}, expected NAME=NUMBER") from None
+            number = float("nan")
+        if number != number:
+            raise UsageError(f"{option}: got {text!r}, expected NAME=NUMBER")
+        if pairs.setdefault(name, number) != number:
+            raise UsageError(f"{option}: {name} is both {pairs[name]:g} and {number:g}; keep one")
     return pairs

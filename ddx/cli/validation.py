@@ -39,9 +39,11 @@ def fractions(given: Sequence[str]) -> float | dict[str, float]:
     for text in given:
         kind, _, number = text.rpartition("=")
         try:
-            values[kind] = float(number)
+            value = float(number)
         except ValueError:
             raise UsageError(f"--observed: got {text!r}, expected a number, or KIND=NUMBER") from None
+        if values.setdefault(kind, value) != value:
+            raise UsageError(f"--observed: {kind or 'all kinds'} got both {values[kind]:g} and {value:g}; keep one")
     if "" in values and len(values) > 1:
         raise UsageError("--observed: got a number for all kinds and numbers for single ones; give one or the other")
     return values.get("", values)

@@ -232,6 +232,27 @@ class KnowledgeBase:
         )
 
     @cached_property
+    def implications(self) -> tuple[tuple[str, str], ...]:
+        """(specific, general) findings of every implication, transitive ones included."""
+        pairs: list[tuple[str, str]] = []
+        order = {name: i for i, name in enumerate(self.findings)}
+        for start in self.findings:
+            reached: set[str] = set()
+            stack = list(self.findings[start].implies)
+            while stack:
+                finding = stack.pop()
+                if finding not in reached:
+                    reached.add(finding)
+                    stack.extend(self.findings[finding].implies)
+            pairs += [(start, general) for general in sorted(reached, key=order.__getitem__)]
+        return tuple(pairs)
+
+    @cached_property
+    def implying(self) -> frozenset[str]:
+        """Findings that imply another one, or that another one implies."""
+        return frozenset(finding for pair in self.implications for finding in pair)
+
+    @cached_property
     def names(self) -> MappingProxyType[str, tuple[str, str]]:
         """Every id and alias -> (kind, id), kind one of cause, finding, context, measurement."""
         table: dict[str, tuple[str, str]] = {}

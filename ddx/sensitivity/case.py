@@ -37,8 +37,10 @@ def encoded_cases(model: Model, cases: pd.DataFrame) -> Evidence:
     columns = interpret([str(c) for c in cases.columns], model.knowledge, False)
     cells = [cases.iloc[:, i].tolist() for i in range(cases.shape[1])]
     encoded = encode(model.knowledge, columns, cells, list(range(len(cases))))
-    if encoded.rejects:
-        raise CaseError(encoded.rejects)
+    # Those that no analysis could solve are named before any work is done.
+    failed = [] if encoded.rejects else model.posterior(encoded, list(range(len(cases))))[1]
+    if encoded.rejects or failed:
+        raise CaseError([*encoded.rejects, *failed])
     return encoded.evidence
 
 
@@ -107,7 +109,15 @@ def _matters(parameter: str, model: Model, below: set[str], bands: set[str]) -> 
 
 
 def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]:
-    """Central interval of a parameter's distribution."""
+    """Central interval of a parameter's distribution.
+
+    Raises
+    ------
+    UsageError
+        A level that is not inside (0, 1).
+    """
+    if not 0.0 < level < 1.0:
+        raise UsageError(f"level: got {level:g}, expected a number inside (0, 1)")
     tail = 0.5 * (1.0 - level)
     if parameter.distribution == "log_normal":
         z = NormalDist().inv_cdf(tail)

@@ -13,6 +13,7 @@ from ddx.errors import Problem, UsageError
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Study
 from ddx.knowledge.parameters import collect
 from ddx.sensitivity.case import Case, cause_index, diagnosis_of, each_case, relevant
+from ddx.values import inside
 
 _FREQUENCIES = ("context_prevalence", "population_share")
 
@@ -84,13 +85,14 @@ def prevalence_shift(
     cause_index(model, cause)
     if model.setting == BALANCED:
         raise UsageError(f"setting {BALANCED!r}: every cause is equally likely there; choose another setting")
-    wrong = [f for f in factors if not f > 0.0]
-    if wrong:
-        raise UsageError(f"factors: got {wrong[0]:g}, expected numbers above 0")
+    wrong = [f for f in factors if not 0.0 < f < np.inf]
+    if wrong or not len(factors):
+        raise UsageError(f"factors: got {f'{wrong[0]:g}' if wrong else 'none'}, expected numbers above 0")
     own = f"prior:{cause}@{model.setting}"
     parameter = own if model.setting != GENERAL and own in model.knowledge.parameters else f"prior:{cause}"
     p = model.knowledge.means[parameter]
-    moves = [{parameter: f * p / (1.0 - p + f * p)} for f in factors]
+    own_parameter = model.knowledge.parameters[parameter]
+    moves = [{parameter: float(inside(own_parameter, np.asarray(f * p / (1.0 - p + f * p))))} for f in factors]
     found = posterior_under(model, diagnosis_of(model, case).evidence, moves)
     frame = pd.DataFrame(found.T, index=pd.Index(model.network.causes, name="cause"), columns=list(factors))
     return frame.iloc[np.argsort(-found.max(axis=0), kind="stable")]

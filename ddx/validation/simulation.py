@@ -70,6 +70,8 @@ def simulate(
     """
     if n < 0:
         raise UsageError(f"n: got {n}, expected a number of cases, 0 or more")
+    if isinstance(seed, int) and seed < 0:
+        raise UsageError(f"seed: got {seed}, expected 0 or more")
     chance = _chances(observed)
     rng = np.random.default_rng(seed)
     width = len(str(n))
