@@ -126,7 +126,7 @@ class Model:
         ----------
         frame : a column per finding, context or measurement id, or the columns present, absent and context with ids
             separated by ';'; case_id, age and sex where known
-        lenient : read over cells (and columns) that cannot be used, with a warning, instead of raising
+        lenient : ignore cells (and columns) that cannot be used, with a warning, instead of raising
 
         Returns
         -------
@@ -147,7 +147,7 @@ class Model:
         if (rejects and not lenient) or failed or len(encoded.rows) < len(frame):
             raise CaseError(rejects)
         if rejects:
-            warnings.warn(f"{len(rejects)} cells read over:\n{CaseError(rejects)}", stacklevel=2)
+            warnings.warn(f"{len(rejects)} cells ignored:\n{CaseError(rejects)}", stacklevel=2)
         return self.frame(posterior, frame.index)
 
     def posterior(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:

@@ -124,7 +124,8 @@ def _log_ratios(kb: KnowledgeBase, values: Values) -> dict[str, Floats]:
 def _prevalence(kb: KnowledgeBase, setting: str, values: Values) -> Floats:
     """Of the setting (S, K); a cause without a figure for it keeps that of the general population."""
     if setting == BALANCED:
-        return np.full((len(values), len(kb.causes)), 1.0 / len(kb.causes))
+        # A single cause is as likely as none, not certain.
+        return np.full((len(values), len(kb.causes)), 1.0 / max(2, len(kb.causes)))
     own = [f"prior:{cause}@{setting}" for cause in kb.causes]
     general = [f"prior:{cause}" for cause in kb.causes]
     if setting == GENERAL:

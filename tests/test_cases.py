@@ -621,15 +621,15 @@ def test_a_long_list_of_offences_is_cut_in_print_only(tiny):
 COLUMNS = {
     "unknown": (
         ["tremr"],
-        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or read over it (--lenient, lenient=True)",
+        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or ignore it (--lenient, lenient=True)",
     ),
     "unknown_far_from_all": (
         ["xyz"],
-        "unknown column 'xyz'; correct it, take it out, or read over it (--lenient, lenient=True)",
+        "unknown column 'xyz'; correct it, take it out, or ignore it (--lenient, lenient=True)",
     ),
     "special": (
         ["presnt"],
-        "unknown column 'presnt'; nearest: present; correct it, take it out, or read over it (--lenient, lenient=True)",
+        "unknown column 'presnt'; nearest: present; correct it, take it out, or ignore it (--lenient, lenient=True)",
     ),
     "empty": (["tremor", " "], "column 2 has no name; name it or take it out"),
     "duplicate": (["tremor", "tremor"], "duplicate column 'tremor'; keep one"),
@@ -724,11 +724,11 @@ def test_a_text_in_place_of_a_list_is_refused(name, tiny):
 
 def test_lenient_reading_drops_the_cell_and_says_so(tiny):
     frame = pd.DataFrame({"case_id": ["a", "b"], "tremor": ["maybe", 1], "age": [50, 500], "tremr": [1, 1]}, dtype=object)
-    with pytest.warns(UserWarning, match="read over") as caught:
+    with pytest.warns(UserWarning, match="ignored") as caught:
         got = tiny.score(frame, lenient=True)
     assert str(caught[0].message).splitlines() == [
-        "3 cells read over:",
-        "line 1, tremr: unknown column 'tremr'; nearest: tremor; read over",
+        "3 cells ignored:",
+        "line 1, tremr: unknown column 'tremr'; nearest: tremor; ignored",
         "line 1, case 'b', age: got 500, expected an age from 0 to 120 years",
         f"line 0, case 'a', tremor: got 'maybe', expected {READING}",
     ]
@@ -752,7 +752,7 @@ LENIENT = {
 @pytest.mark.parametrize("name", LENIENT)
 def test_lenient_reading_uses_nothing_that_is_contradicted(name, tiny):
     row, usable = LENIENT[name]
-    with pytest.warns(UserWarning, match="read over"):
+    with pytest.warns(UserWarning, match="ignored"):
         got = tiny.score(pd.DataFrame([row], dtype=object), lenient=True)
     pd.testing.assert_frame_equal(got, tiny.score(pd.DataFrame([usable], dtype=object)))
 

@@ -196,7 +196,7 @@ def test_lenient_scoring_drops_cells_and_columns_and_reports_them(tmp_path, tiny
     assert text(done.stderr) == "4 cases scored, 3 rejected, 4 cells dropped -> out.csv\n"
     assert files(tmp_path) == {"cases.csv", "out.csv", "out.csv.meta.json", "bad.csv"}
     header, *rest = REJECTS.splitlines()
-    unknown = "1,,notes,,unknown_column,unknown column 'notes'; nearest: note; read over,"
+    unknown = "1,,notes,,unknown_column,unknown column 'notes'; nearest: note; ignored,"
     assert (tmp_path / "bad.csv").read_text(encoding="utf-8").splitlines() == [header, unknown, *rest]
     rows = table((tmp_path / "out.csv").read_text(encoding="utf-8"))
     assert [row["case_id"] for row in rows] == ["a", "b", "c", "e"]
@@ -307,7 +307,7 @@ REFUSED = {
     "unknown_column": (
         b"case_id,tremr\na,1\n",
         ["score", "cases.csv", "-o", "out.csv"],
-        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or read over it (--lenient, lenient=True)",
+        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or ignore it (--lenient, lenient=True)",
     ),
     "quote_of_the_header_that_never_ends": (
         b'case_id,tremor,"note\na,1,x\nb,1,y\n',
@@ -352,6 +352,41 @@ REFUSED = {
     ),
     "unknown_finding": (None, ["diagnose", "--present", "tremr"], "present: unknown finding 'tremr'; nearest: tremor"),
     "pair_without_a_number": (None, ["diagnose", "--uncertain", "tremor"], "--uncertain: got 'tremor', expected NAME=NUMBER"),
+    "pair_with_an_underscore": (
+        None,
+        ["diagnose", "--measure", "haemoglobin_g_dl=1_4"],
+        "--measure: got 'haemoglobin_g_dl=1_4', expected NAME=NUMBER",
+    ),
+    "pair_given_twice": (
+        None,
+        ["diagnose", "--uncertain", "tremor=0.1", "--uncertain", "tremor=0.9"],
+        "--uncertain: tremor is both 0.1 and 0.9; keep one",
+    ),
+    "factor_given_twice": (
+        None,
+        ["diagnose", "--context", "diabetes", "--context", "no:diabetes"],
+        "--context: diabetes is both present and absent; keep one",
+    ),
+    "fraction_given_twice": (
+        None,
+        ["simulate", "-n", "1", "--observed", "sign=0.1", "--observed", "sign=0.9"],
+        "--observed: sign got both 0.1 and 0.9; keep one",
+    ),
+    "format_and_name_differ": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "out.csv.gz", "--output-format", "parquet"],
+        "out.csv.gz: is a csv file by its name, not parquet; leave the output format out or change the name",
+    ),
+    "format_nobody_knows": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "out.csv", "--output-format", "xlsx"],
+        "output_format: got 'xlsx', expected csv, jsonl or parquet",
+    ),
+    "long_with_leading_causes": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "out.csv", "--long", "--top", "3"],
+        "top: got 3, but the long form has a row for every cause and no columns of leading ones",
+    ),
     "nothing_of_this_name": (None, ["kb", "show", "tremr"], "nothing is called 'tremr' in tiny; nearest: tremor, leak:tremor"),
 }
 
@@ -642,16 +677,40 @@ def test_kb_show_names_the_item_its_parameters_and_their_studies(tmp_path, tiny_
 def test_kb_coverage(tmp_path, tiny_folder):
     done = run("kb", "coverage", "--kb", tiny_folder, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    rows = {line.split("  ")[0]: line.split()[-4:] for line in text(done.stdout).splitlines() if line.endswith(" %")}
-    assert rows["link"] == ["31", "32", "97", "%"]
-    assert rows["prior"] == ["5", "5", "100", "%"]
-    assert rows["prior in a setting"] == ["2", "2", "100", "%"]
-    assert rows["leak in an age band"] == ["1", "1", "100", "%"]
-    assert rows["odds ratio"] == ["5", "5", "100", "%"]
-    assert rows["all parameters"] == ["66", "67", "99", "%"]
-    assert rows["stroke"] == ["11", "12", "92", "%"]
-    assert "66 study rows from 2 sources, 1 expert estimates." in text(done.stdout)
+    lines = text(done.stdout).splitlines()
+    assert lines[0].split() == ["kind", "numbers", "words", "estimates", "all", "cited"]
+    rows = {line.split("  ")[0]: " ".join(line.split()[-6:]) for line in lines if line.endswith(" %")}
+    assert rows["link"] == "31 0 1 32 97 %"
+    assert rows["prior"] == "5 0 0 5 100 %"
+    assert rows["prior in a setting"] == "2 0 0 2 100 %"
+    assert rows["leak in an age band"] == "1 0 0 1 100 %"
+    assert rows["odds ratio"] == "5 0 0 5 100 %"
+    assert rows["all parameters"] == "66 0 1 67 99 %"
+    assert rows["stroke"] == "11 0 1 12 92 %"
+    assert "66 study rows from 2 sources, 1 expert estimates in use.\n" in text(done.stdout)
     assert text(done.stdout).endswith("\n--estimates lists them.\n")
+
+
+def test_kb_coverage_tells_words_from_numbers_and_estimates_in_use_from_others(tmp_path, edit):
+    edit.cell("studies.csv", "link_stroke_numbness", "quality", "verbal")
+    edit.copy("studies.csv", "link_stroke_tremor", id="counted", source="smith_2020", quality="cohort", value="0.3")
+    lines = text(run("kb", "coverage", "--kb", edit.folder, cwd=tmp_path).stdout).splitlines()
+    rows = {line.split("  ")[0]: " ".join(line.split()[-6:]) for line in lines if line.endswith(" %")}
+    assert rows["link"] == "31 1 0 32 100 %"
+    assert "67 study rows from 2 sources, 0 expert estimates in use (1 more are superseded)." in lines
+
+
+def test_kb_show_says_what_the_network_has_where_syndromes_bring_more(tmp_path):
+    done = run("kb", "show", "link:diabetic_polyneuropathy:reduced_vibration_sense", cwd=tmp_path)
+    first, second = text(done.stdout).splitlines()[:2]
+    model = ddx.load("limb", "general")
+    net = model.network
+    k, f = net.causes.index("diabetic_polyneuropathy"), net.findings.index("reduced_vibration_sense")
+    syndrome, v = 1.0 - (1.0 - net.syndrome_leak) * (1.0 - net.syndrome_link[:, k]), net.finding_syndrome[f]
+    no_leak = (1.0 - model.knowledge.means["leak:reduced_vibration_sense"]) / np.prod(1.0 - net.syndrome_leak * v)
+    there = 1.0 - no_leak * (1.0 - net.link[f, k]) * np.prod(1.0 - syndrome * v)
+    assert float(first.split("= ")[1].split(",")[0]) < there
+    assert second.startswith(f"the network has {there:.4g}: so much the syndromes of diabetic_polyneuropathy bring")
 
 
 def test_kb_coverage_lists_the_estimates_by_their_reason(tmp_path, edit):

@@ -22,6 +22,12 @@ QUANTITIES = (
 )
 
 
+OF_ANAEMIA = (
+    *("prior_anaemia", "or_anaemia_female"),
+    *(f"link_anaemia_{f}" for f in ("arm_weakness", "numbness", "tremor", "low_haemoglobin", "fatigue")),
+)
+
+
 def cell(file, row, column, value):
     return lambda edit: edit.cell(file, row, column, value)
 
@@ -428,6 +434,55 @@ DEFECTS = {
             "studies.csv.quantity: no population_share for sex_male",
         ],
     ),
+    "cause_named_like_a_column_of_intervals": (
+        [text("causes.csv", "anaemia,Anaemia", "stroke_low,Anaemia"), *(cell(S, r, "cause", "stroke_low") for r in OF_ANAEMIA)],
+        [
+            "causes.csv:<anaemia>.id: got 'stroke_low', which is a column of tables of posteriors (intervals, leading causes)",
+        ],
+    ),
+    "graded_finding_named_like_a_finding": (
+        [cell("findings.csv", level, "graded", "tremor") for level in ("gradual_onset", "sudden_onset")],
+        ["findings.csv:<gradual_onset>.graded: got 'tremor', which findings.csv:<tremor> has too"],
+    ),
+    "graded_finding_with_a_space": (
+        [cell("findings.csv", level, "graded", "On set") for level in ("gradual_onset", "sudden_onset")],
+        ["findings.csv:<gradual_onset>.graded: got 'On set', expected a snake_case name"],
+    ),
+    "measurement_named_like_a_column": (
+        [text(K, "measurements.haemoglobin_g_dl", "measurements.present")],
+        ["kb.toml.measurements.present: 'present': is a column of every table of cases or posteriors"],
+    ),
+    "measurement_with_a_space": (
+        [text(K, "measurements.haemoglobin_g_dl", 'measurements."a b"')],
+        ["kb.toml.measurements.a b: 'a b': got 'a b', expected a snake_case id"],
+    ),
+    "findings_of_a_measurement_are_a_table": (
+        [
+            text(
+                K,
+                """findings = [
+    { finding = "low_haemoglobin", below = 12.0, sex = "female" },
+    { finding = "low_haemoglobin", below = 13.0, sex = "male" },
+]""",
+                "findings = []",
+            )
+        ],
+        ["kb.toml.measurements.haemoglobin_g_dl.findings: got [], expected a list of findings with their limits"],
+    ),
+    "finding_of_a_measurement_is_a_list": (
+        [text(K, 'finding = "low_haemoglobin", below = 12.0', 'finding = ["low_haemoglobin"], below = 12.0')],
+        [
+            "kb.toml.measurements.haemoglobin_g_dl.findings[0]: got {'finding': ['low_haemoglobin'], 'below': 12.0, 'sex': "
+            "'female'}, expected a finding, below or at_least with a number, and sex if it matters"
+        ],
+    ),
+    "cause_of_a_false_positive_rate": (
+        [cell(S, "leak_tremor", "cause", "stroke")],
+        [
+            "studies.csv:<leak_tremor>.cause: got a cause, false_positive_rate takes none",
+            "findings.csv:<tremor>.id: tremor has no leak: studies.csv needs a false_positive_rate row without a group",
+        ],
+    ),
     "shares_of_the_sexes_above_one": (
         [cell(S, "share_female", "value", "0.9")],
         ["studies.csv.value: population_share of the sexes adds up to 1.39, expected 1"],
@@ -623,6 +678,47 @@ def test_a_defect_is_reported_in_exact_words(name, edit):
     edits, expected = DEFECTS[name]
     lines = edit.lines()
     assert problems_after(edit, *edits) == with_lines(expected, lines)
+
+
+def test_levels_of_a_leak_add_up_in_every_age_band(edit):
+    levels = ("gradual", "sudden")
+    old = [copy(S, f"leak_{level}_onset", id=f"{level}_old", group="age_75_plus", value="0.6") for level in levels]
+    expected = ": leak: the levels of onset add up to 1.2 at age_75_plus, expected at most 1"
+    assert [p.endswith(expected) for p in problems_after(edit, *old)] == [True]
+
+
+def test_a_prior_above_one_is_a_problem_and_not_a_crash(edit):
+    edit.cell(S, "prior_stroke", "value", "40")
+    edit.cell(S, "leak_fatigue", "quantity", "population_frequency")
+    found = [str(p) for p in read_knowledge(edit.folder)[1]]
+    assert len(found) == 1
+    assert "prior:stroke" in found[0]
+
+
+def test_everybody_having_a_finding_makes_a_leak(edit):
+    """The step that the slope is taken over stays below 1."""
+    edit.cell(S, "leak_fatigue", "quantity", "population_frequency")
+    leaks = []
+    for counted in ("9999", "10000"):
+        for column, value in (("value", str(int(counted) / 10000)), ("numerator", counted), ("denominator", "10000")):
+            edit.cell(S, "leak_fatigue", column, value)
+        leaks.append(read_knowledge(edit.folder)[0].parameters["leak:fatigue"].value)
+    assert 0.9 < leaks[0] < leaks[1] < 1.0
+
+
+def test_a_table_that_is_a_directory(edit):
+    (edit.folder / "causes.csv").unlink()
+    (edit.folder / "causes.csv").mkdir()
+    assert str(read_knowledge(edit.folder)[1][0]) == "causes.csv: cannot be read: Is a directory"
+
+
+def test_a_folder_named_like_a_shipped_knowledge_base_is_not_passed_over(edit, monkeypatch):
+    edit.folder.rename(edit.folder.with_name("limb"))
+    monkeypatch.chdir(edit.folder.parent)
+    message = "'limb' is a shipped knowledge base and a folder here; write ./limb for the folder"
+    with pytest.raises(ddx.UsageError, match=f"^{re.escape(message)}$"):
+        ddx.load("limb")
+    assert ddx.load("./limb").knowledge.name == "tiny"
 
 
 # A row that cannot be read takes its id with it: the study rows that name it are reported as well, after the defect itself.

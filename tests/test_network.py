@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Editor, write_tiny
 from networks import (
@@ -392,6 +393,72 @@ def test_shares_of_the_population_add_up_to_one():
     np.testing.assert_allclose(net.share, np.outer([0.3, 0.45, 0.5], [0.52, 0.48]) / 1.25, rtol=1e-14)
 
 
+def mixture(*parts):
+    """Posteriors of cases that are one of several things: weight and answer of each."""
+    weights = [w * np.exp(answer.log_evidence) for w, answer in parts]
+    found = sum(w * answer.posterior for w, (_, answer) in zip(weights, parts, strict=True)) / sum(weights)
+    return found, np.log(sum(weights))
+
+
+def test_an_uncertain_finding_and_what_it_implies_do_not_count_twice(tiny):
+    """hand_weakness => arm_weakness: present, it says all; absent, the arm is weak without it."""
+    known = {"present": ["fatigue"], "age": 60}
+    hand = tiny.diagnose(**known | {"present": ["fatigue", "hand_weakness"]})
+    arm_alone = tiny.diagnose(**known | {"present": ["fatigue", "arm_weakness"]}, absent=["hand_weakness"])
+    unsure_arm = tiny.diagnose(**known, absent=["hand_weakness"], uncertain={"arm_weakness": 0.7})
+    cases = {
+        "general present": (
+            {**known, "present": ["fatigue", "arm_weakness"], "uncertain": {"hand_weakness": 0.6}},
+            [(0.6, hand), (0.4, arm_alone)],
+        ),
+        "both uncertain": (
+            {**known, "uncertain": {"hand_weakness": 0.6, "arm_weakness": 0.7}},
+            [(0.6 * 0.7, hand), (0.4, unsure_arm)],
+        ),
+        "specific absent": (
+            {**known, "absent": ["hand_weakness"], "uncertain": {"arm_weakness": 0.7}},
+            [(0.7, arm_alone), (0.3, tiny.diagnose(**known, absent=["arm_weakness"]))],
+        ),
+    }
+    for name, (case, parts) in cases.items():
+        answer = tiny.diagnose(**case)
+        expected, log_evidence = mixture(*parts)
+        np.testing.assert_allclose(answer.posterior[expected.index], expected, rtol=1e-12, err_msg=name)
+        assert answer.log_evidence == pytest.approx(log_evidence, abs=1e-12), name
+
+
+def test_certainty_is_the_limit_of_uncertainty(tiny):
+    sure = tiny.diagnose(present=["arm_weakness", "hand_weakness"]).posterior
+    nearly = tiny.diagnose(present=["arm_weakness"], uncertain={"hand_weakness": 1.0 - 1e-13}).posterior
+    np.testing.assert_allclose(nearly[sure.index], sure, rtol=1e-11)
+
+
+def test_frames_files_and_single_cases_split_alike(tiny):
+    frame = pd.DataFrame({"hand_weakness": [0.6, 1.0, None], "arm_weakness": [1.0, 1.0, 0.3], "numbness": [0.5, 0.0, 1.0]})
+    scored = tiny.score(frame)
+    for row, case in frame.iterrows():
+        said = {name: float(v) for name, v in case.items() if v is not None and v == v}
+        one = tiny.diagnose(
+            present=[n for n, v in said.items() if v == 1.0],
+            absent=[n for n, v in said.items() if v == 0.0],
+            uncertain={n: v for n, v in said.items() if 0.0 < v < 1.0},
+        )
+        assert scored.loc[row, one.posterior.index].tolist() == one.posterior.tolist()
+
+
+def test_too_many_uncertain_findings_that_imply_each_other_are_refused():
+    model = ddx.load("limb", "general")
+    names = [special for special, general in model.knowledge.implications if general == "sensory_disturbance"]
+    assert len(names) > 11
+    with pytest.raises(ddx.CaseError) as caught:
+        model.diagnose(present=["sensory_disturbance"], uncertain=dict.fromkeys(names[:11], 0.5))
+    # Some of them imply others: all of them are one too many.
+    assert str(caught.value).startswith("11 uncertain findings imply or exclude stated ones (")
+    assert str(caught.value).endswith("expected 10 at most; give some of them as present or absent, or not at all")
+    few = model.diagnose(present=["sensory_disturbance"], uncertain=dict.fromkeys(names[:4], 0.5), age=50, sex="male")
+    assert few.posterior.between(0.0, 1.0).all()
+
+
 CLINIC = {"age_18_44": 0.2, "age_45_64": 0.5, "age_75_plus": 0.3}
 YEARS = {"age_0_17": 10, "age_18_44": 30, "age_45_64": 50, "age_65_74": 70, "age_75_plus": 80}
 
@@ -458,6 +525,24 @@ def test_a_knowledge_base_needs_no_risk_factors(tmp_path):
         assert len(model.network.risk_factors) == 2 - len(gone)
         answers.append(model.diagnose(present=["numbness"], absent=["tremor"], age=80).posterior)
     np.testing.assert_allclose(answers[1][answers[0].index], answers[0], rtol=1e-12)
+
+
+def test_a_knowledge_base_may_have_one_cause(edit):
+    """As a teacher of Bayes' theorem has it: balanced is half and half."""
+    kb = ddx.load(edit.folder).knowledge
+    kept = {p.split(":")[2] for p in kb.parameters if p.startswith("link:neuropathy:")}
+    gone = [f for f in kb.findings if f not in kept]
+    rows = [s.id for s in kb.studies.values() if s.cause not in ("", "neuropathy") or s.finding in gone]
+    edit.drop("studies.csv", *rows)
+    edit.drop("findings.csv", *gone)
+    edit.drop("causes.csv", *(c for c in kb.causes if c != "neuropathy"))
+    edit.drop("sources.csv", *({"expert_estimate", "jones_2010"} - {kb.studies[s].source for s in kb.studies if s not in rows}))
+    toml = (edit.folder / "kb.toml").read_text()
+    (edit.folder / "kb.toml").write_text(toml[: toml.index("[measurements")] + "[measurements]\n")
+    model = ddx.load(edit.folder, "balanced")
+    assert model.diagnose().posterior.tolist() == pytest.approx([0.5], rel=1e-12)
+    shown = model.diagnose(present=["absent_ankle_jerks"], age=50)
+    assert shown.posterior.tolist()[0] + shown.none_of_these == pytest.approx(1.0, rel=1e-12)
 
 
 def test_an_unknown_setting_names_the_known_ones():

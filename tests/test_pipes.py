@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 CASES = "case_id,tremor\n" + "".join(f"c{i},1\n" for i in range(100))
@@ -14,7 +15,7 @@ CASES = "case_id,tremor\n" + "".join(f"c{i},1\n" for i in range(100))
 
 def ddx(folder: Path, *arguments: object, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "ddx", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, **{"text": True, **options})
 
 
 @pytest.mark.parametrize("arguments", [["score", "cases.csv"], ["kb", "show", "stroke"], ["--help"]], ids=" ".join)
@@ -83,3 +84,38 @@ def test_what_a_terminal_cannot_show_is_no_reason_to_stop(tmp_path, tiny_folder)
     assert (process.returncode, errors) == (1, "1 cases scored, 1 rejected -> out.csv\n")
     assert "\x1b" not in shown
     assert "\\xe9" in shown
+
+
+@pytest.mark.parametrize("form", [[], ["--long"], ["--top", "2"]], ids=" ".join)
+def test_parquet_on_standard_output_is_the_parquet_file(form, tmp_path, tiny_folder):
+    (tmp_path / "cases.csv").write_text(CASES)
+    arguments = ["score", "cases.csv", "--kb", tiny_folder, "--output-format", "parquet", *form]
+    with ddx(tmp_path, *arguments, "-o", "-", stdout=subprocess.PIPE, text=False) as process:
+        there, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"100 cases scored, 0 rejected -> standard output\n")
+    with ddx(tmp_path, *arguments, "-o", "out.parquet") as process:
+        process.communicate(timeout=60)
+    assert there == (tmp_path / "out.parquet").read_bytes()
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == (500 if form == ["--long"] else 100)
+
+
+def test_a_reader_of_parquet_that_goes_away(tmp_path, tiny_folder):
+    (tmp_path / "cases.csv").write_text("case_id,tremor\n" + "".join(f"c{i},1\n" for i in range(20_000)))
+    arguments = ["score", "cases.csv", "--kb", tiny_folder, "--output-format", "parquet"]
+    with ddx(tmp_path, *arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.stderr
+        assert process.stderr.read() == "ddx: standard output was closed before everything was written\n"
+    assert process.returncode == 2
+
+
+def test_a_fault_is_no_rejected_row(tmp_path):
+    """Whatever happens that nobody foresaw: the lines that say where, and the code of failure."""
+    program = "import ddx.diagnosis; ddx.diagnosis.load = lambda *_: 1 / 0\nfrom ddx.cli import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "diagnose"], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 2
+    assert "ZeroDivisionError: division by zero\n" in done.stderr
+    assert done.stderr.endswith("ddx: this is a fault of ddx; please report it with the lines above\n")

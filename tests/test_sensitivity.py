@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -446,3 +447,61 @@ def test_a_diagnosis_of_another_model_is_solved_again(clinic, tiny):
     pd.testing.assert_frame_equal(
         sensitivity.one_way(clinic, found, "stroke"), sensitivity.one_way(clinic, CASES["known"], "stroke")
     )
+
+
+# --- ends ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wide(edit):
+    """A model whose prior of stroke, an incidence times a window, reaches 1 within three standard deviations."""
+    edit.cell("studies.csv", "prior_stroke", "value", "3")
+    for column in ("numerator", "denominator"):
+        edit.cell("studies.csv", "prior_stroke", column, "")
+    edit.cell("studies.csv", "prior_stroke", "low", "0.05")
+    edit.cell("studies.csv", "prior_stroke", "high", "180")
+    return ddx.load(edit.folder, "general")
+
+
+def test_a_prior_that_an_incidence_puts_above_one_stays_a_probability(wide):
+    case = {"present": ["tremor"], "age": 50, "sex": "female"}
+    prior = wide.knowledge.parameters["prior:stroke"]
+    assert np.exp(prior.first + 3.0 * prior.second) * prior.scale > 1.0
+    table = wide.diagnose(**case).table(draws=2000, seed=1)
+    assert table[["low", "high"]].notna().all(axis=None)
+    one_way = sensitivity.one_way(wide, case, "stroke", level=0.9999)
+    assert one_way.notna().all(axis=None)
+    assert one_way.loc["prior:stroke", "high"] == 1.0 - 1e-12
+    assert one_way.loc["prior:stroke", "at_high"] > 0.999
+    assert sensitivity.flips(wide, case) is not None
+    factors = sensitivity.prevalence_shift(wide, case, "stroke", [1.0, 1e20])
+    assert factors.notna().all(axis=None)
+
+
+MEANINGLESS = {
+    "prior:stroke: got 1.5, expected a number inside (0, 1)": lambda m: sensitivity.curve(
+        m, {}, "stroke", "prior:stroke", values=[1.5]
+    ),
+    "level: got 90, expected a number inside (0, 1)": lambda m: sensitivity.one_way(m, {}, "stroke", level=90),
+    "level: got 95, expected a number inside (0, 1)": lambda m: sensitivity.intervals(m, TWO, level=95),
+    "draws: got -1, expected 0 or more": lambda m: m.diagnose().table(draws=-1),
+    "seed: got -1, expected 0 or more": lambda m: m.diagnose().table(seed=-1),
+    "factors: got none, expected numbers above 0": lambda m: sensitivity.prevalence_shift(m, {}, "stroke", []),
+    "factors: got inf, expected numbers above 0": lambda m: sensitivity.prevalence_shift(m, {}, "stroke", [np.inf]),
+}
+
+
+@pytest.mark.parametrize("message", MEANINGLESS)
+def test_numbers_that_mean_nothing_are_refused_in_words(clinic, message):
+    with pytest.raises(ddx.UsageError, match=f"^{re.escape(message)}$"):
+        MEANINGLESS[message](clinic)
+
+
+def test_a_case_too_large_is_a_case_error():
+    model = ddx.load("limb", "general")
+    names = [f.id for f in model.knowledge.findings.values() if not f.graded][:130]
+    frame = pd.DataFrame({"present": [";".join(names), "tremor_unspecified"]})
+    message = r"^line 0: \d+ present or uncertain findings need .* GiB, the budget is 4 GiB; leave out findings$"
+    for analysis in (sensitivity.intervals, sensitivity.leave_one_source_out):
+        with pytest.raises(ddx.CaseError, match=message):
+            analysis(model, frame)

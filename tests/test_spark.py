@@ -323,7 +323,7 @@ def refused_before_any_job(spark, message: str):
     [
         (
             "case_id string, tremr int",
-            "unknown column 'tremr'; nearest: tremor; correct it, take it out, or read over it (--lenient, lenient=True)",
+            "unknown column 'tremr'; nearest: tremor; correct it, take it out, or ignore it (--lenient, lenient=True)",
         ),
         (
             "case_id string, tremor int, shaking int",

@@ -168,7 +168,7 @@ class Scorer:
                 continue
             try:
                 (column,) = interpret([name], self.model.knowledge, self.lenient)
-                message = f"unknown column {name!r}; read over"
+                message = f"unknown column {name!r}; ignored"
             except UsageError as error:
                 column, message = Column(name, "unknown", name), str(error)
             offending = dict.fromkeys(given, ("unknown_column", message)) if column.kind == "unknown" else {}

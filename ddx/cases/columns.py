@@ -10,7 +10,7 @@ from ddx.knowledge import KnowledgeBase
 
 CASE_ID = "case_id"
 LISTS = ("present", "absent", "context")
-# Columns that describe a case without being evidence; they are read over.
+# Columns that describe a case without being evidence; they are ignored.
 ANNOTATIONS = ("final_diagnosis", "citation", "url", "note")
 SPECIAL = (CASE_ID, "age", "sex", *LISTS, *ANNOTATIONS)
 
@@ -27,7 +27,7 @@ class Column:
 def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool = False) -> tuple[Column, ...]:
     """The meaning of every column.
 
-    ``lenient`` keeps unknown columns, as kind "unknown", to be read over.
+    ``lenient`` keeps unknown columns, as kind "unknown", to be ignored.
 
     Raises
     ------
@@ -69,4 +69,4 @@ def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
         raise UsageError(f"column {name!r} is a cause, and causes are what is scored; take it out")
     known = [n for n, (k, _) in kb.names.items() if k != "cause"]
     hint = nearest(name, [*SPECIAL, *known])
-    raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or read over it (--lenient, lenient=True)")
+    raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or ignore it (--lenient, lenient=True)")

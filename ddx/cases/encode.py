@@ -76,8 +76,7 @@ def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject
     # To look for near names takes a millisecond each, and a table may have a million columns.
     hints = {name: nearest(name, known) for name in unknown[:_HINTS]}
     return [
-        Reject(1, "", name, "", "unknown_column", f"unknown column {name!r}{hints.get(name, '')}; read over")
-        for name in unknown
+        Reject(1, "", name, "", "unknown_column", f"unknown column {name!r}{hints.get(name, '')}; ignored") for name in unknown
     ]
 
 

@@ -21,12 +21,12 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-kb_app = typer.Typer(help="Look into a knowledge base, and check one.", no_args_is_help=True, rich_markup_mode=None)
+kb_app = typer.Typer(help="Inspect and check a knowledge base.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(kb_app, name="kb")
 
 Kb = Annotated[str, typer.Option("--kb", help="Shipped knowledge base, or the folder of one.")]
 Setting = Annotated[
-    str | None, typer.Option("--setting", help="Population that the cases come from. Default: what the knowledge base names.")
+    str | None, typer.Option("--setting", help="Population that the cases come from. Default: that of the knowledge base.")
 ]
 # The statements about one case.
 Present = Annotated[list[str] | None, typer.Option("--present", help="Finding that is present; repeat for more.")]
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(f"ddx {__version__}")
         raise typer.Exit
@@ -96,20 +96,24 @@ def score(
     setting: Setting = None,
     rejects: Annotated[
         str | None,
-        typer.Option(help="CSV file of what could not be used. Default: OUTPUT.rejects.csv, when there is something."),
+        typer.Option(help="CSV file of rejected rows. Default: the output's name, ending in .rejects.csv, if there are any."),
     ] = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Drop an offending cell instead of its row, and report it.")
     ] = False,
-    long: Annotated[bool, typer.Option("--long", help="A row for every case and cause.")] = False,
-    top: Annotated[int, typer.Option(min=0, help="Columns for so many leading causes.")] = 0,
-    intervals: Annotated[int, typer.Option(min=0, help="Parameter draws for low and high; 0 leaves them out.")] = 0,
+    long: Annotated[bool, typer.Option("--long", help="Write one row per case and cause.")] = False,
+    top: Annotated[int, typer.Option(min=0, help="Add columns for the N leading causes; 0: none.")] = 0,
+    intervals: Annotated[
+        int, typer.Option(min=0, help="Parameter draws for 90 % intervals (columns CAUSE_low, CAUSE_high); 0: none.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed or failed run stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed or failed.")] = False,
     input_format: Annotated[
-        str | None, typer.Option("--input-format", help="csv, jsonl or parquet, where the name does not say it.")
+        str | None, typer.Option("--input-format", help="csv, jsonl or parquet, if the name does not tell.")
     ] = None,
-    output_format: Annotated[str | None, typer.Option("--output-format", help="The same for the output.")] = None,
+    output_format: Annotated[
+        str | None, typer.Option("--output-format", help="csv, jsonl or parquet, if the name of the output does not tell.")
+    ] = None,
     encoding: Annotated[str, typer.Option(help="Character encoding of a CSV file of cases.")] = "utf-8",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table of leading causes.")] = False,
 ) -> None:
@@ -179,7 +183,7 @@ def diagnose(
 @app.command()
 def sensitivity(
     cases: Annotated[
-        str | None, typer.Argument(help="File of cases to sum up over, as for ddx score, instead of one case from options.")
+        str | None, typer.Argument(help="File of cases to summarise, as for ddx score, instead of one case from options.")
     ] = None,
     present: Present = None,
     absent: Absent = None,
@@ -259,7 +263,7 @@ def simulate(
 
 @app.command()
 def evaluate(
-    cases: Annotated[str, typer.Argument(help="CSV file of cases and their true causes; - is standard input.")],
+    cases: Annotated[str, typer.Argument(help="Cases with their true causes, as for ddx score; - is standard input.")],
     truth: Annotated[str, typer.Option(help="Column of the true causes, separated by ';'; empty: none.")] = "final_diagnosis",
     kb: Kb = "limb",
     setting: Setting = None,
@@ -308,7 +312,12 @@ def check(path: Annotated[str, typer.Argument(help="Shipped knowledge base, or t
 
 @kb_app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Id or alias of a cause, finding, context or measurement, or id of a parameter.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Id or alias of a cause, syndrome, finding, context variable or measurement, or id of a parameter."
+        ),
+    ],
     kb: Kb = "limb",
 ) -> None:
     """Show an item of a knowledge base: its parameters, and the studies behind each."""
@@ -335,9 +344,9 @@ def diff(
     old: Annotated[str, typer.Argument(help="Shipped knowledge base, or the folder of one.")],
     new: Annotated[str, typer.Argument(help="Shipped knowledge base, or the folder of one.")],
     cases: Annotated[
-        str | None, typer.Option(help="CSV file of cases to score with both. Default: the examples of a checkout, if there.")
+        str | None, typer.Option(help="Cases to score with both. Default: the examples of a checkout, if present.")
     ] = None,
-    setting: Annotated[str | None, typer.Option("--setting", help="Of both. Default: what NEW names.")] = None,
+    setting: Annotated[str | None, typer.Option("--setting", help="Setting of both. Default: that of NEW.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many rows of each table to show.")] = 20,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:

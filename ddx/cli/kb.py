@@ -10,6 +10,7 @@ from rich.table import Table
 from ddx.cli.show import console
 from ddx.errors import UsageError, nearest
 from ddx.knowledge import EXPERT, VERBAL, KnowledgeBase, Parameter
+from ddx.knowledge.syndromes import brought
 
 _KINDS = {
     "prior": "prior",
@@ -19,6 +20,9 @@ _KINDS = {
     "context": "context frequency",
     "population": "population share",
 }
+
+# What a parameter rests on.
+_BASES = ("numbers", "words", "estimates")
 
 
 def show_item(kb: KnowledgeBase, name: str) -> None:
@@ -85,23 +89,27 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
 
 def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
     """Parameters with a cited study, by kind and by cause; with ``estimates`` every parameter without one, and why."""
-    by_kind: dict[str, Counter[bool]] = defaultdict(Counter)
-    by_cause: dict[str, Counter[bool]] = defaultdict(Counter)
-    in_words = 0
+    by_kind: dict[str, Counter[str]] = defaultdict(Counter)
+    by_cause: dict[str, Counter[str]] = defaultdict(Counter)
     for parameter in kb.parameters.values():
         kind, *rest = parameter.id.split("@")[0].split(":")
-        by_kind[_kind(parameter)][parameter.cited] += 1
-        in_words += kb.studies[parameter.studies[0]].quality == VERBAL
+        basis = _basis(kb, parameter)
+        by_kind[_kind(parameter)][basis] += 1
         if kind in ("prior", "or", "link") and rest[0] in kb.causes:
-            by_cause[rest[0]][parameter.cited] += 1
+            by_cause[rest[0]][basis] += 1
     out = console()
     out.print(_coverage_table("kind", by_kind, total=True))
     out.print()
     out.print(_coverage_table("cause", dict(sorted(by_cause.items(), key=lambda item: _share(item[1])))))
     rows = Counter(s.source == EXPERT for s in kb.studies.values())
-    out.print(f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {rows[True]} expert estimates.")
-    out.print(f"{in_words} of the cited parameters rest on sources that give the frequency in words.")
-    out.print("An expert estimate is a number that nobody published; it has a wide interval and gives way to the first study.")
+    used = {s for p in kb.parameters.values() for s in p.studies}
+    estimated = sum(kb.studies[s].source == EXPERT for s in used)
+    superseded = f" ({rows[True] - estimated} more are superseded)" if rows[True] > estimated else ""
+    out.print(
+        f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {estimated} expert estimates in use{superseded}."
+    )
+    out.print("numbers: pooled from published numbers. words: the sources give the frequency in words, or only bound it.")
+    out.print("An expert estimate is a number without a source; it has a wide interval and gives way to the first study.")
     reasons: dict[str, list[Parameter]] = defaultdict(list)
     for parameter in kb.parameters.values():
         if not parameter.cited:
@@ -118,6 +126,12 @@ def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
         for parameter in members:
             remark = _reason(kb, parameter)[1]
             out.print(f"  {parameter.id} {parameter.value:.3g}{f'  ({remark})' if remark else ''}", soft_wrap=True)
+
+
+def _basis(kb: KnowledgeBase, parameter: Parameter) -> str:
+    if not parameter.cited:
+        return "estimates"
+    return "words" if kb.studies[parameter.studies[0]].quality == VERBAL else "numbers"
 
 
 def _reason(kb: KnowledgeBase, parameter: Parameter) -> tuple[str, str]:
@@ -145,21 +159,21 @@ def _reasons_table(reasons: dict[str, list[Parameter]]) -> Table:
     return table
 
 
-def _coverage_table(title: str, counts: dict[str, Counter[bool]], total: bool = False) -> Table:
+def _coverage_table(title: str, counts: dict[str, Counter[str]], total: bool = False) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(title)
-    for name in ("cited", "all", "share"):
+    for name in (*_BASES, "all", "cited"):
         table.add_column(name, justify="right")
     rows = dict(counts)
     if total:
         rows["all parameters"] = sum(counts.values(), Counter())
     for name, count in rows.items():
-        table.add_row(name, str(count[True]), str(count[True] + count[False]), f"{100.0 * _share(count):.0f} %")
+        table.add_row(name, *(str(count[basis]) for basis in _BASES), str(count.total()), f"{100.0 * _share(count):.0f} %")
     return table
 
 
-def _share(count: Counter[bool]) -> float:
-    return count[True] / max(1, count[True] + count[False])
+def _share(count: Counter[str]) -> float:
+    return (count.total() - count["estimates"]) / max(1, count.total())
 
 
 def _fields(out: Console, fields: dict[str, str]) -> None:
@@ -182,6 +196,11 @@ def _parameters(out: Console, kb: KnowledgeBase, id_: str) -> None:
 
 def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
     out.print(f"{parameter.id} = {parameter.value:.4g}, {_distribution(parameter)}")
+    kind, *rest = parameter.id.split(":")
+    if kind == "link" and rest[0] in kb.causes:
+        through = brought(kb.means, kb.syndromes, *rest) or 0.0
+        if through > parameter.value:
+            out.print(f"the network has {through:.4g}: so much the syndromes of {rest[0]} bring, within chance of the studies")
     out.print("pooled from:" if len(parameter.studies) > 1 else "from:")
     for study, made in zip((kb.studies[s] for s in parameter.studies), parameter.estimates, strict=True):
         source = kb.sources[study.source]

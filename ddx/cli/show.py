@@ -66,7 +66,8 @@ def leading_causes(path: str, causes: Sequence[str], scored: int) -> None:
             none = float(cells[NONE])
             values = {cause: float(cells[cause]) for cause in causes}
             first = sorted(values, key=values.__getitem__, reverse=True)[:2]
-            table.add_row(_shown_id(row[0]), *(cell for cause in first for cell in (cause, _p(values[cause]))), _p(none))
+            shown = [cell for cause in first for cell in (cause, _p(values[cause]))]
+            table.add_row(_shown_id(row[0]), *shown, *[""] * (4 - len(shown)), _p(none))
     out = console()
     out.print(table)
     if scored > SHOWN_CASES:

@@ -17,6 +17,9 @@ MIN_FINDINGS = 2  # of a syndrome: one finding needs no hidden state behind it
 IMPLIED_SLACK = 0.02  # by which a finding may be more frequent than what it implies: the rows of both are pooled apart
 # How far the shares of the age bands or the sexes may be from 1 together: printed numbers are rounded.
 _SHARES = 0.02
+# Form of the name of a graded finding, and what the output adds to the ids of causes, or numbers.
+_GRADED = r"[a-z][a-z0-9_]*"
+_COLUMNS = r".*_(low|high)|(cause|posterior)_\d+"
 _CODES = {
     ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
     ("causes.csv", "mondo"): r"MONDO:\d{7}",
@@ -66,6 +69,17 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
     for name in kb.measurements:
         if name in owner:
             yield Problem("kb.toml", None, f"measurements.{name}", f"is also a name in {owner[name]}")
+    for graded, levels in kb.graded.items():
+        line = kb.findings[levels[0]].line
+        if not re.fullmatch(_GRADED, graded):
+            yield Problem("findings.csv", line, "graded", f"got {graded!r}, expected a snake_case name")
+        elif graded in owner or graded in kb.measurements or graded in RESERVED:
+            other = owner.get(graded, "a measurement" if graded in kb.measurements else "a column of every table of cases")
+            yield Problem("findings.csv", line, "graded", f"got {graded!r}, which {other} has too")
+    for cause in kb.causes.values():
+        if re.fullmatch(_COLUMNS, cause.id):
+            message = f"got {cause.id!r}, which is a column of tables of posteriors (intervals, leading causes)"
+            yield Problem("causes.csv", cause.line, "id", message)
 
 
 def _codes(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -310,6 +324,12 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
             if total > MAX_TOTAL:
                 yield _at(kb, given[0], "value", f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most 1")
                 continue
+            for band in kb.age_bands if owner == "leak" else ():
+                banded = [kb.parameters.get(f"leak:{level}@{band.id}") for level in levels]
+                total = sum((b or p).value for b, p in zip(banded, given, strict=True))
+                if any(banded) and total > MAX_TOTAL:
+                    message = f"leak: the levels of {graded} add up to {total:.3g} at {band.id}, expected at most 1"
+                    yield _at(kb, next(b for b in banded if b), "value", message)
             hazard = continuation([p.value for p in given])
             if owner == "leak":
                 leak = hazard

@@ -17,6 +17,7 @@ from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
     GENERAL,
+    RESERVED,
     SEXES,
     Cause,
     Context,
@@ -117,12 +118,15 @@ def locate(name: str | Path) -> Path:
     Raises
     ------
     UsageError
-        Neither a shipped name nor a folder with a kb.toml.
+        Neither a shipped name nor a folder with a kb.toml, or both.
     """
     available = shipped()
-    if str(name) in available:
-        return available[str(name)]
     folder = Path(name)
+    if str(name) in available:
+        own = available[str(name)]
+        if isinstance(name, str) and (folder / "kb.toml").is_file() and not folder.samefile(own):
+            raise UsageError(f"{name!r} is a shipped knowledge base and a folder here; write ./{name} for the folder")
+        return own
     if (folder / "kb.toml").is_file():
         return folder
     hint = nearest(str(name), available) or f"; shipped: {', '.join(available) or 'none'}"
@@ -340,7 +344,8 @@ def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
 def _measurements(tables: dict[str, Any], findings: Mapping[str, Finding], problems: list[Problem]) -> dict[str, Measurement]:
     measurements = {}
     for name, table in tables.items():
-        found = list(_measurement_problems(table, findings))
+        found = [("", f"{name!r}: {message}") for message in _id_problems(name)]
+        found += _measurement_problems(table, findings)
         problems += [Problem("kb.toml", None, f"measurements.{name}{key}", message) for key, message in found]
         if not found:
             measurements[name] = Measurement(
@@ -362,6 +367,15 @@ def _measurements(tables: dict[str, Any], findings: Mapping[str, Finding], probl
     return measurements
 
 
+def _id_problems(name: str) -> Iterator[str]:
+    try:
+        t.identifier(name)
+    except ValueError as error:
+        yield str(error)
+    if name in RESERVED:
+        yield "is a column of every table of cases or posteriors"
+
+
 def _measurement_problems(table: Any, findings: Mapping[str, Finding]) -> Iterator[tuple[str, str]]:
     keys = ("label", "unit", "loinc", "plausible", "findings")
     if not isinstance(table, dict) or set(table) != set(keys):
@@ -376,7 +390,10 @@ def _measurement_problems(table: Any, findings: Mapping[str, Finding]) -> Iterat
     if not numbers or len(plausible) != 2 or not plausible[0] < plausible[1]:
         yield ".plausible", f"got {plausible!r}, expected [low, high]"
         return
-    rules = table["findings"] if isinstance(table["findings"], list) else [table["findings"]]
+    rules = table["findings"]
+    if not isinstance(rules, list) or not rules:
+        yield ".findings", f"got {rules!r}, expected a list of findings with their limits"
+        return
     for i, rule in enumerate(rules):
         for message in _threshold_problems(rule, plausible, findings):
             yield f".findings[{i}]", message
@@ -385,11 +402,11 @@ def _measurement_problems(table: Any, findings: Mapping[str, Finding]) -> Iterat
 def _threshold_problems(rule: Any, plausible: list[float], findings: Mapping[str, Finding]) -> Iterator[str]:
     known = {"finding", "below", "at_least", "sex"}
     limits = [rule[k] for k in ("below", "at_least") if k in rule] if isinstance(rule, dict) else []
-    if len(limits) != 1 or set(rule) - known or "finding" not in rule or not _is_number(limits[0]):
+    if len(limits) != 1 or set(rule) - known or not isinstance(rule.get("finding"), str) or not _is_number(limits[0]):
         yield f"got {rule!r}, expected a finding, below or at_least with a number, and sex if it matters"
         return
     if rule["finding"] not in findings:
-        yield f"unknown finding {rule['finding']!r}{nearest(str(rule['finding']), findings)}"
+        yield f"unknown finding {rule['finding']!r}{nearest(rule['finding'], findings)}"
     if not plausible[0] <= limits[0] <= plausible[1]:
         yield f"got the limit {limits[0]:g}, outside the plausible {plausible[0]:g} to {plausible[1]:g}"
     if "sex" in rule and f"sex_{rule['sex']}" not in SEXES:

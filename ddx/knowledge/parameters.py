@@ -35,8 +35,8 @@ QUANTITIES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "crude_ratio": (frozenset({"cause", "context", "group"}), frozenset()),
     "context_given_cause": (frozenset({"cause", "context"}), frozenset()),
     "sensitivity": (frozenset({"cause", "finding"}), frozenset()),
-    "false_positive_rate": (frozenset({"finding"}), frozenset({"cause", "group"})),
-    "specificity": (frozenset({"finding"}), frozenset({"cause", "group"})),
+    "false_positive_rate": (frozenset({"finding"}), frozenset({"group"})),
+    "specificity": (frozenset({"finding"}), frozenset({"group"})),
     "population_frequency": (frozenset({"finding"}), frozenset({"group"})),
     "context_prevalence": (frozenset({"context"}), frozenset({"group"})),
     "population_share": (frozenset({"context"}), frozenset({"setting"})),
@@ -194,6 +194,8 @@ class _Collector:
     def _prior_in(self, cause: str, group: str) -> float | None:
         """P(cause) in an age band of the general population, or ("") in all of it."""
         prior = self.value.get(f"prior:{cause}")
+        if prior is not None and not 0.0 < prior < 1.0:
+            return None  # the check says so
         if prior is None or not group:
             return prior
         if cause not in self.priors:
@@ -285,13 +287,13 @@ class _Collector:
                 counted.append((prior, link))
             elif prior is not None and (total := brought(value, behind, cause, study.finding)) is not None:
                 bridged.append((prior, 1.0 - (1.0 - total) / (1.0 - p)))
-        leak, more = (leak_beside(x, counted, bridged) for x in (p, p * 1.0001))
+        leak, less = (leak_beside(x, counted, bridged) for x in (p, p * 0.9999))
         if leak < 0.5 * p:
             made = 1.0 - math.prod(1.0 - prior * x for prior, x in (*counted, *bridged))
             message = f"got {study.value:.3g}, of which patients of the modelled causes make {made:.3g}: the rest only bounds"
             self._reject(study, "value", f"{message} the leak; make it a verbal false_positive_rate with a range")
             return 0.0, 1.0
-        slope = (more - leak) / (0.0001 * p)
+        slope = (leak - less) / (0.0001 * p)
         return logit(leak) - logit(p), slope * p * (1.0 - p) / (leak * (1.0 - leak))
 
 

@@ -92,6 +92,9 @@ def read_table(
     except FileNotFoundError:
         problems.append(Problem(file, None, "", "file is missing"))
         return
+    except OSError as error:
+        problems.append(Problem(file, None, "", f"cannot be read: {error.strerror}"))
+        return
     except UnicodeDecodeError as error:
         problems.append(Problem(file, None, "", f"not UTF-8: byte {error.start}"))
         return
