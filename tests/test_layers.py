@@ -15,8 +15,8 @@ ROOT = Path(ddx.__file__).parent
 # Highest first; a module imports from its own layer or from below. cli, spark and plots stand at the edge.
 LAYERS = (
     ("ddx.cli", "ddx.spark", "ddx.plots"),
-    ("ddx.batch", "ddx.interop", "ddx.draws", "ddx.validation", "ddx.learning", "ddx.sensitivity"),
-    ("ddx.diagnosis", "ddx.explain", "ddx.inquiry"),
+    ("ddx.batch", "ddx.interop", "ddx.draws", "ddx.validation", "ddx.sensitivity"),
+    ("ddx.diagnosis",),
     ("ddx.cases", "ddx.network", "ddx.noisy_or", "ddx.logistic", "ddx.values"),
     ("ddx.knowledge", "ddx.inference"),
     ("ddx.errors",),

@@ -7,11 +7,12 @@ import io
 import os
 import sys
 import traceback
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ddx import __version__
+from ddx.cli.options import case_of
 from ddx.errors import DdxError, UsageError
 
 app = typer.Typer(
@@ -173,7 +174,7 @@ def diagnose(
     from ddx.cli.show import diagnosis_json, diagnosis_table
     from ddx.diagnosis import load
 
-    answer = load(kb, setting).diagnose(**_case(present, absent, uncertain, measure, context, age, sex))
+    answer = load(kb, setting).diagnose(**case_of(present, absent, uncertain, measure, context, age, sex))
     if json:
         diagnosis_json(answer, intervals, seed)
     else:
@@ -217,7 +218,7 @@ def sensitivity(
 
     if not 0.0 < level < 1.0:
         raise UsageError(f"--level: got {level:g}, expected a number between 0 and 1")
-    given = _case(present, absent, uncertain, measure, context, age, sex)
+    given = case_of(present, absent, uncertain, measure, context, age, sex)
     model = load(kb, setting)
     if cases is None:
         show_case(model, given, target, level, top, flips, output, plot)
@@ -358,48 +359,3 @@ def diff(
 
     if show_difference(old, new, cases, setting, top, json):
         raise typer.Exit(1)
-
-
-def _case(
-    present: list[str] | None,
-    absent: list[str] | None,
-    uncertain: list[str] | None,
-    measure: list[str] | None,
-    context: list[str] | None,
-    age: float | None,
-    sex: str | None,
-) -> dict[str, Any]:
-    """The arguments of ``Model.diagnose``."""
-    return {
-        "present": present or [],
-        "absent": absent or [],
-        "uncertain": _pairs("--uncertain", uncertain),
-        "measurements": _pairs("--measure", measure),
-        "age": age,
-        "sex": sex,
-        "context": _factors(context or []),
-    }
-
-
-def _factors(given: list[str]) -> dict[str, bool]:
-    factors: dict[str, bool] = {}
-    for text in given:
-        name, present = text.removeprefix("no:"), not text.startswith("no:")
-        if factors.setdefault(name, present) != present:
-            raise UsageError(f"--context: {name} is both present and absent; keep one")
-    return factors
-
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, float]:
-    pairs: dict[str, float] = {}
-    for text in given or []:
-        name, _, value = text.partition("=")
-        try:
-            number = float("nan" if "_" in value else value)  # Python reads 5_0 as 50; here it is a slip
-        except ValueError:
-            number = float("nan")
-        if number != number:
-            raise UsageError(f"{option}: got {text!r}, expected NAME=NUMBER")
-        if pairs.setdefault(name, number) != number:
-            raise UsageError(f"{option}: {name} is both {pairs[name]:g} and {number:g}; keep one")
-    return pairs
