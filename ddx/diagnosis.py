@@ -233,7 +233,7 @@ class Diagnosis:
 
     @cached_property
     def syndromes(self) -> pd.Series[float]:
-        """Syndrome -> P(syndrome | evidence), descending; nobody observes them."""
+        """Syndrome -> P(syndrome | evidence), descending; nan where none of its findings is stated. Nobody observes them."""
         series = _series(self.result.syndrome[0], self.model.network.syndromes, "probability")
         return series.sort_values(ascending=False, kind="stable")
 

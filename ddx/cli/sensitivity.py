@@ -34,6 +34,8 @@ def show_case(
 
     if output is not None:
         check_target(STREAM, output, only_csv=True)
+    if flips and output == STREAM:
+        raise UsageError("--flips is shown on standard output, where --output - writes its table; name a file for that")
     if plot is not None:
         _check_plot(plot)
     diagnosis = model.diagnose(**case)
@@ -59,7 +61,7 @@ def show_case(
         ]
         interval = f"{100 * level:g} % interval"
         out.print(table(["parameter", "value", interval, "posterior there", "swing", "sources"], rows, ["sources"]))
-    if flips and output != STREAM:
+    if flips:
         _flips(sensitivity.flips(model, diagnosis).head(top))
 
 

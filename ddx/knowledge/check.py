@@ -6,10 +6,11 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ddx.errors import Problem, nearest
 from ddx.knowledge.graded import MAX_TOTAL, continuation
-from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter
+from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter, Study
 from ddx.knowledge.syndromes import brought, brought_without_cause
 
 MIN_LINKS = 5
@@ -32,6 +33,7 @@ def check(kb: KnowledgeBase) -> list[Problem]:
     """All problems of a knowledge base whose rows are well formed."""
     rules = (
         _names,
+        _studies,
         _codes,
         _causes,
         _findings,
@@ -80,6 +82,17 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
         if re.fullmatch(_COLUMNS, cause.id):
             message = f"got {cause.id!r}, which is a column of tables of posteriors (intervals, leading causes)"
             yield Problem("causes.csv", cause.line, "id", message)
+
+
+def _studies(kb: KnowledgeBase) -> Iterator[Problem]:
+    """A row that stands twice would count as two studies."""
+    first: dict[Study, str] = {}
+    for study in kb.studies.values():
+        other = first.setdefault(replace(study, id="", note="", line=0), study.id)
+        if other != study.id:
+            yield Problem(
+                "studies.csv", study.line, "id", f"{study.id} is {other} again, but for the note: keep one of the two"
+            )
 
 
 def _codes(kb: KnowledgeBase) -> Iterator[Problem]:
