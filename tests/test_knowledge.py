@@ -483,6 +483,13 @@ DEFECTS = {
             "findings.csv:<tremor>.id: tremor has no leak: studies.csv needs a false_positive_rate row without a group",
         ],
     ),
+    "study_that_stands_twice": (
+        [cell(S, "leak_ankle_old", "group", ""), cell(S, "leak_ankle_old", "value", "0.1")],
+        [
+            "studies.csv:<leak_ankle_old>.id: leak_ankle_old is leak_absent_ankle_jerks again, but for the note: keep one of "
+            "the two"
+        ],
+    ),
     "shares_of_the_sexes_above_one": (
         [cell(S, "share_female", "value", "0.9")],
         ["studies.csv.value: population_share of the sexes adds up to 1.39, expected 1"],

@@ -61,7 +61,7 @@ def test_the_csv_file_holds_the_whole_table(run, tiny, tmp_path):
 
 
 def test_standard_output_is_the_csv_file_alone(run):
-    code, out, err = run(*CASE, "-o", "-", "--flips")
+    code, out, err = run(*CASE, "-o", "-")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "parameter,value,low,high,derivative,at_low,at_high,swing,cited,sources"
     assert "setting clinic" not in out
@@ -121,6 +121,10 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_summed_up(run, tmp_pa
         (
             ["cases.csv", "--present", "tremor"],
             "--present is for one case, but cases.csv is a file of cases; give one or the other",
+        ),
+        (
+            [*CASE, "-o", "-", "--flips"],
+            "--flips is shown on standard output, where --output - writes its table; name a file for that",
         ),
         (["cases.csv", "--flips"], "--flips is for one case, but cases.csv is a file of cases; give one or the other"),
         (["--level", "1.5"], "--level: got 1.5, expected a number between 0 and 1"),
