@@ -605,6 +605,13 @@ def test_diagnose_as_json(tmp_path, tiny_folder, tiny, case):
         assert cause["prior"] == pytest.approx(case.prior[cause["id"]], rel=1e-12)
 
 
+def test_json_has_the_syndromes_behind_a_stated_finding(tmp_path):
+    done = run("diagnose", "--present", "ptosis", "--json", cwd=tmp_path)
+    expected = ddx.load("limb").diagnose(present=["ptosis"]).syndromes.dropna()
+    assert list(expected.index) == ["fatigable_ocular_weakness"]
+    assert json.loads(done.stdout)["syndromes"] == pytest.approx(expected.to_dict(), rel=1e-12)
+
+
 def test_diagnose_with_intervals_is_reproducible(tmp_path, tiny_folder, case):
     first, second = (
         run("diagnose", *CASE, "--kb", tiny_folder, "--json", "--intervals", "50", "--seed", "3", cwd=tmp_path)

@@ -109,6 +109,7 @@ def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:
         "none_of_these": diagnosis.none_of_these,
         "log_evidence": diagnosis.log_evidence,
         "context": diagnosis.context.to_dict(),
+        "syndromes": diagnosis.syndromes.dropna().to_dict(),
     }
     print(json.dumps(document, indent=2))
 
