@@ -235,18 +235,25 @@ class LayeredNetwork:
     def _implied_parts(
         self, columns: Ints, case: Ints, finding: Floats, log_likelihood: Floats, part: Ints
     ) -> tuple[Ints, Floats, Floats, Ints]:
-        """Split uncertain findings where what they imply, or what implies them, is stated as well.
+        """Uncertain findings where what they imply, or what implies them, is stated as well: no piece of evidence counts twice.
 
-        One part has the finding present, without what that implies; the other has it absent, without what that excludes: so no
-        piece of evidence counts twice, as with findings that are certain.
+        What is certain by another finding leaves its likelihood behind. The rest is split: one part has the finding present,
+        without what that implies; the other has it absent, without what that excludes.
         """
         place = {f: i for i, f in enumerate(columns.tolist())}
         stated = [(place[s], place[g]) for s, g in self.implications.tolist() if s in place and g in place]
         related = sorted({column for pair in stated for column in pair})
         values = finding[:, related]
-        for x in np.array(related, dtype=np.intp)[((values > 0.0) & (values < 1.0)).any(axis=0)].tolist():
+        unsure = np.array(related, dtype=np.intp)[((values > 0.0) & (values < 1.0)).any(axis=0)].tolist()
+        finding = finding.copy() if unsure else finding
+        for x in unsure:
             general = [g for s, g in stated if s == x]
             special = [s for s, g in stated if g == x]
+            for others, value in ((special, 1.0), (general, 0.0)):
+                v = finding[:, x]
+                rows = np.flatnonzero((v > 0.0) & (v < 1.0) & (finding[:, others] == value).any(axis=1))
+                log_likelihood[rows] += np.log(np.abs(1.0 - value - v[rows]))
+                finding[rows, x] = np.nan
             v = finding[:, x]
             split = (v > 0.0) & (v < 1.0) & ~np.isnan(finding[:, general + special]).all(axis=1)
             copies = 1 + split

@@ -3,11 +3,14 @@
 import itertools
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import Editor, write_tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import (
     SMALL_AGES,
     SMALL_CAUSES,
@@ -425,6 +428,59 @@ def test_an_uncertain_finding_and_what_it_implies_do_not_count_twice(tiny):
         expected, log_evidence = mixture(*parts)
         np.testing.assert_allclose(answer.posterior[expected.index], expected, rtol=1e-12, err_msg=name)
         assert answer.log_evidence == pytest.approx(log_evidence, abs=1e-12), name
+
+
+CHAINS = (
+    "wrist_drop",
+    "hand_weakness",
+    "arm_weakness",
+    "hand_numbness",
+    "arm_numbness",
+    "sensory_disturbance",
+    "nocturnal_paraesthesia",
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(st.sampled_from(CHAINS), st.sampled_from([0.0, 1.0, 0.2, 0.5, 0.9]), min_size=2, max_size=5))
+def test_uncertain_findings_are_the_mixture_over_what_they_may_be(values):
+    """The referee says every uncertain finding to be present or absent; what contradicts an implication has no part in it."""
+    model = limb_in_general()
+    case = {"age": 50, "sex": "male"}
+
+    def diagnosis(present, absent, uncertain=None):
+        return model.diagnose(present=list(present), absent=list(absent), uncertain=uncertain or {}, **case)
+
+    parts = []
+    for bits in itertools.product((1, 0), repeat=len(values)):
+        said = dict(zip(values, bits, strict=True))
+        weight = np.prod([v if said[f] else 1.0 - v for f, v in values.items()])
+        broken = any(said.get(s, 0) > said.get(g, 1) for s, g in model.knowledge.implications)
+        if weight > 0.0 and not broken:
+            parts.append((weight, diagnosis([f for f in said if said[f]], [f for f in said if not said[f]])))
+    present, absent = ([f for f, v in values.items() if v == end] for end in (1.0, 0.0))
+    unsure = {f: v for f, v in values.items() if 0.0 < v < 1.0}
+    if not parts:
+        with pytest.raises(ddx.CaseError):
+            diagnosis(present, absent, unsure)
+        return
+    answer = diagnosis(present, absent, unsure)
+    expected, log_evidence = mixture(*parts)
+    np.testing.assert_allclose(answer.posterior[expected.index], expected, rtol=1e-10)
+    assert answer.log_evidence == pytest.approx(log_evidence, abs=1e-10)
+
+
+@lru_cache
+def limb_in_general():
+    return ddx.load("limb", "general")
+
+
+def test_splitting_leaves_the_evidence_as_it_was(tiny):
+    case = tiny.diagnose(present=["hand_weakness"], uncertain={"arm_weakness": 0.7, "numbness": 0.2})
+    before = case.evidence.finding.copy()
+    tiny.network.posterior(case.evidence)
+    np.testing.assert_array_equal(case.evidence.finding, before)
+    assert 0.7 in before
 
 
 def test_certainty_is_the_limit_of_uncertainty(tiny):

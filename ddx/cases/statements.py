@@ -155,7 +155,10 @@ class Statements:
                 needed[clash] = np.nan
 
     def _apply_implications(self) -> None:
-        """No piece of evidence counts twice: what a present finding implies, and what an absent one excludes, is taken out."""
+        """No piece of evidence counts twice: what a present finding implies, and what an absent one excludes, is taken out.
+
+        Uncertain findings are left to ``LayeredNetwork.parts``.
+        """
         drop = {name: np.zeros(len(values), dtype=np.bool_) for name, values in self.findings.items()}
         for specific, general in self.kb.implications:
             if specific in self.findings and general in self.findings:
@@ -164,8 +167,8 @@ class Statements:
                 for row in np.flatnonzero(clash):
                     message = f"{specific} is present but {general}, which it implies, is absent"
                     self.reject(int(row), "", specific, "contradiction", message)
-                drop[general] |= (own == 1.0) & ~np.isnan(implied)
-                drop[specific] |= (implied == 0.0) & ~np.isnan(own)
+                drop[general] |= (own == 1.0) & ((implied == 1.0) | clash)
+                drop[specific] |= (implied == 0.0) & ((own == 0.0) | clash)
         for name, gone in drop.items():
             self.findings[name][gone] = np.nan
         self._refuse_many_uncertain()
