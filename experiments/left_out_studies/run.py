@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import ddx
-from ddx.knowledge import KnowledgeBase, Study
+from ddx.knowledge import KnowledgeBase, Study, read_knowledge
 from ddx.knowledge.pooling import SPREAD, Estimate, log_estimate, logit_estimate, pool
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ def work(arguments: argparse.Namespace) -> None:
     words = words_and_counts(model.knowledge)
     body = f"{spread_table(groups, result)}\n\n{words_table(words)}"
     if arguments.before:
-        body += f"\n\n{before_table(guessed(ddx.load(str(arguments.before)).knowledge, model.knowledge))}"
+        # What is checked today need not have been then.
+        before, problems = read_knowledge(arguments.before)
+        if before is None:
+            raise ddx.KnowledgeError(str(arguments.before), problems)
+        body += f"\n\n{before_table(guessed(before, model.knowledge))}"
     publish(HERE, arguments, model, "", result, body, draw(result, words), ALT)
 
 
