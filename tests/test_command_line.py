@@ -377,6 +377,16 @@ REFUSED = {
         ["score", "cases.csv", "-o", "out.csv.gz", "--output-format", "parquet"],
         "out.csv.gz: is a csv file by its name, not parquet; leave the output format out or change the name",
     ),
+    "format_of_a_compressed_name": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "out.parquet.gz", "--output-format", "csv"],
+        "out.parquet.gz: unknown output format '.gz'; write to a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)",
+    ),
+    "target_in_a_folder_that_is_not_there": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "results/"],
+        "results/: is a directory; name a file in it",
+    ),
     "format_nobody_knows": (
         CLEAN.encode(),
         ["score", "cases.csv", "-o", "out.csv", "--output-format", "xlsx"],

@@ -282,3 +282,44 @@ def test_a_file_in_one_piece_says_what_went_wrong(tmp_path):
     with pytest.raises(FileNotFoundError):
         whole.grow(2, complete=True)
     whole.stop()
+
+
+def test_an_unknown_name_still_says_how_a_file_is_compressed(tmp_path, tiny):
+    table = cases(9)
+    write(tmp_path / "cases.csv", table)
+    (tmp_path / "cases.dat.gz").write_bytes(gzip.compress(text_of(table)))
+    ddx.score_file(tmp_path / "cases.csv", tmp_path / "out.csv", tiny)
+    ddx.score_file(tmp_path / "cases.dat.gz", tmp_path / "out.dat.gz", tiny, input_format="csv", output_format="csv")
+    assert gzip.decompress((tmp_path / "out.dat.gz").read_bytes()) == (tmp_path / "out.csv").read_bytes()
+
+
+def test_a_name_without_a_suffix_has_the_format_that_was_asked_for(tmp_path, tiny):
+    write(tmp_path / "cases.csv", cases(9))
+    ddx.score_file(tmp_path / "cases.csv", tmp_path / "out.parquet", tiny)
+    ddx.score_file(tmp_path / "cases.csv", tmp_path / "posteriors", tiny, output_format="parquet")
+    assert (tmp_path / "posteriors").read_bytes() == (tmp_path / "out.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out.csv.meta.json", ".out.csv.part", ".out.csv.journal"])
+def test_a_source_is_not_overwritten_by_a_file_beside_the_target(name, tmp_path, tiny):
+    source = tmp_path / name
+    source.write_bytes(text_of(cases(9)))
+    with pytest.raises(ddx.UsageError) as caught:
+        ddx.score_file(source, tmp_path / "out.csv", tiny, input_format="csv")
+    target = tmp_path / "out.csv"
+    assert str(caught.value) == f"{source}: a run that writes {target} uses this name too; name another output"
+    assert source.read_bytes() == text_of(cases(9))
+
+
+def test_statements_of_the_long_form_that_say_the_same_agree(tmp_path, tiny):
+    lines = ["a,tremor,1", "a,tremor,yes", "b,tremor,", "b,tremor,0", "b,tremor,NA", "c,tremor,1", "c,tremor,no"]
+    (tmp_path / "long.csv").write_text("\n".join(["case_id,id,value", *lines, ""]), encoding="utf-8")
+    report = ddx.score_file(tmp_path / "long.csv", tmp_path / "out.csv", tiny)
+    assert (report.scored, report.rejected) == (2, 1)
+    found = {row["case_id"]: row["log_evidence"] for row in read(tmp_path / "out.csv")}
+    assert found == {
+        "a": tiny.diagnose(present=["tremor"]).log_evidence,
+        "b": tiny.diagnose(absent=["tremor"]).log_evidence,
+    }
+    rejects = pd.read_csv(tmp_path / "out.rejects.csv")
+    assert rejects["message"].tolist() == ["stated twice, as 1 and no; keep one statement"]

@@ -29,6 +29,11 @@ TYPES = {
     "float": (pa.array([0.1, float("nan"), float("inf")], pa.float32()), "tremor", [float(np.float32(0.1)), "", None]),
     "double": (pa.array([0.1, 1e-300, -0.0]), "tremor", [0.1, 1e-300, 0]),
     "decimal": (pa.array([decimal.Decimal("11.90"), decimal.Decimal("99"), None]), "haemoglobin_g_dl", [11.9, None, ""]),
+    "narrow_decimal": (
+        pa.array([decimal.Decimal("11.90"), decimal.Decimal("99"), None], pa.decimal64(6, 2)),
+        "haemoglobin_g_dl",
+        [11.9, None, ""],
+    ),
     "string": (pa.array(["yes", " 0 ", "maybe"]), "tremor", [1, 0, None]),
     "large_string": (pa.array(["yes", None, ""], pa.large_string()), "tremor", [1, "", ""]),
     "binary": (pa.array([b"yes", b"0", None]), "tremor", [1, 0, ""]),

@@ -515,6 +515,47 @@ def test_too_many_uncertain_findings_that_imply_each_other_are_refused():
     assert few.posterior.between(0.0, 1.0).all()
 
 
+def test_what_nothing_splits_is_not_counted():
+    model = ddx.load("limb", "general")
+    names = [special for special, general in model.knowledge.implications if general == "sensory_disturbance"][:11]
+    unsure = model.diagnose(absent=["sensory_disturbance"], uncertain=dict.fromkeys(names, 0.5), age=50, sex="male")
+    sure = model.diagnose(absent=["sensory_disturbance"], age=50, sex="male")
+    assert unsure.posterior.tolist() == pytest.approx(sure.posterior.tolist(), rel=1e-12)
+    assert unsure.log_evidence == pytest.approx(sure.log_evidence + 11 * np.log(0.5), rel=1e-12)
+
+
+def test_other_rows_leave_the_bits_of_a_split_case_alone():
+    model = ddx.load("limb", "general")
+    special = [s for s, general in model.knowledge.implications if general == "sensory_disturbance"]
+    assert len(special) >= 8  # NumPy adds up as many in another order when there is but one row
+    everything = {"age": 50, "sex": "female", **dict.fromkeys(special, 0.0)}
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        chosen = ["sensory_disturbance", *rng.choice(special, 4, replace=False)]
+        row = {"age": 50, "sex": "female", **dict(zip(chosen, rng.uniform(0.05, 0.95, 5), strict=True))}
+        alone = model.score(pd.DataFrame([row]))
+        beside = model.score(pd.DataFrame([row, everything]))
+        assert alone.iloc[0].tolist() == beside.iloc[0].tolist()
+
+
+def test_few_parts_are_solved_at_a_time(monkeypatch):
+    model = ddx.load("limb", "general")
+    special = [s for s, general in model.knowledge.implications if general == "sensory_disturbance"][:6]
+    frame = pd.DataFrame([{"sensory_disturbance": 0.5, **dict.fromkeys(special, 0.5)}] * 40)
+    whole = model.score(frame)
+    solved: list[int] = []
+    network_posterior = network.posterior
+
+    def counted(core, finding, context):
+        solved.append(len(finding))
+        return network_posterior(core, finding, context)
+
+    monkeypatch.setattr("ddx.network.posterior", counted)
+    assert model.score(frame).equals(whole)
+    assert len(solved) > 1
+    assert max(solved) <= 16384
+
+
 CLINIC = {"age_18_44": 0.2, "age_45_64": 0.5, "age_75_plus": 0.3}
 YEARS = {"age_0_17": 10, "age_18_44": 30, "age_45_64": 50, "age_65_74": 70, "age_75_plus": 80}
 

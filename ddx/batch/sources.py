@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows
-from ddx.cases import CASE_ID, LISTS, Reject, Twice
+from ddx.cases import CASE_ID, LISTS, Reject, both
 from ddx.errors import UsageError
 
 STREAM = "-"
@@ -33,12 +33,13 @@ def shown(name: str, stream: str = "input") -> str:
     return f"standard {stream}" if name == STREAM else name
 
 
-def format_of(name: str) -> tuple[str, str | None] | None:
-    """Format and compression that a file name says; None for one that is not known."""
+def format_of(name: str, kind: str | None = None) -> tuple[str, str | None] | None:
+    """Format and compression that a file name says (``kind`` where it says no format); None for one that is not known."""
     path = Path(name)
     compression = COMPRESSIONS.get(path.suffix.lower())
     stem = path.with_suffix("") if compression else path
-    kind = FORMATS.get(stem.suffix.lower())
+    suffix = stem.suffix.lower()
+    kind = kind if kind and not suffix else FORMATS.get(suffix, kind)
     return None if kind is None or (kind == "parquet" and compression) else (kind, compression)
 
 
@@ -53,7 +54,7 @@ class Source:
 
     def __init__(self, name: str, encoding: str = "utf-8", kind: str | None = None) -> None:
         self.name, self.encoding = name, encoding
-        known = ("csv", None) if name == STREAM else format_of(name)
+        known = ("csv", None) if name == STREAM else format_of(name, kind)
         if kind is not None:
             known = (kind, known[1] if known else None)
         # A name that says nothing is read as CSV, as ever.
@@ -267,6 +268,8 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         column.validate(full=True)  # Arrow takes the word of the file that it is UTF-8
         return column
+    if pa.types.is_decimal(kind) and kind.bit_width < 128:
+        return column.cast(pa.decimal128(kind.precision, kind.scale))  # Arrow finds no distinct values of these
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return column
     lists = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
@@ -382,7 +385,7 @@ def _wide(rows: Sequence[tuple[str, str, Any, int, str]], refused: list[Reject])
         cells = cases[-1]
         texts[-1].append(text)
         id_ = f"id {id_}" if id_ == CASE_ID else id_  # no statement about a case
-        cells[id_] = value if id_ not in cells or cells[id_] == value else Twice(f"{cells[id_]} and {value}")
+        cells[id_] = both(cells[id_], value) if id_ in cells else value
     for start, end in _parts(cases):
         part = cases[start:end]
         names = _names(part)

@@ -35,6 +35,8 @@ def check_target(source: str, target: str, kind: str | None = None, *, only_csv:
     """
     if target == STREAM:
         return
+    if target.endswith((os.sep, os.altsep or os.sep)):
+        raise UsageError(f"{target}: is a directory; name a file in it")
     try:
         _check_path(source, Path(target), kind, only_csv)
     except OSError as error:
@@ -48,12 +50,20 @@ def _check_path(source: str, path: Path, kind: str | None, only_csv: bool) -> No
         raise UsageError(f"{path}: is a directory; name a file in it")
     if path.exists() and not path.is_file():  # a device or pipe would be replaced by a file
         raise UsageError(f"{path}: is no regular file; - is standard output")
-    known = format_of(str(path))
+    part = part_of(str(path.resolve()))
+    beside = [
+        part,
+        *(part.with_suffix(end) for end in (".whole", ".journal", ".lock", ".new")),
+        Path(f"{path}.meta.json").resolve(),
+    ]
+    if source != STREAM and Path(source).resolve() in beside:
+        raise UsageError(f"{source}: a run that writes {path} uses this name too; name another output")
+    known = format_of(str(path), kind)
     if kind and known and kind != known[0]:
         raise UsageError(
             f"{path}: is a {known[0]} file by its name, not {kind}; leave the output format out or change the name"
         )
-    if (known is None and kind is None) or (only_csv and known != ("csv", None)):
+    if known is None or (only_csv and known != ("csv", None)):
         formats = "a .csv file" if only_csv else "a .csv, .jsonl or .parquet file (.csv.gz, .csv.zst too)"
         raise UsageError(f"{path}: unknown output format {path.suffix!r}; write to {formats}")
     if not path.parent.is_dir():
@@ -71,7 +81,7 @@ class Target:
 
     def __init__(self, target: str, schema: pa.Schema | None = None, kind: str | None = None) -> None:
         self.target, self.schema = target, schema
-        known = None if target == STREAM else format_of(target)
+        known = None if target == STREAM else format_of(target, kind)
         self.kind = kind or (known[0] if known else "csv")
         self.compression = known[1] if known else None
         self.part = part_of(target)

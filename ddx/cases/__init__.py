@@ -4,7 +4,7 @@ from ddx.cases.columns import CASE_ID, LISTS, Column, interpret
 from ddx.cases.encode import Encoded, case_ids, encode, from_mapping, unknown_columns
 from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import REJECT_COLUMNS, CaseError, Reject
-from ddx.cases.values import Twice
+from ddx.cases.values import both
 from ddx.network import select
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "Column",
     "Encoded",
     "Reject",
-    "Twice",
+    "both",
     "case_ids",
     "encode",
     "from_mapping",

@@ -178,7 +178,13 @@ class Statements:
         unsure = {name: (v > 0.0) & (v < 1.0) for name, v in self.findings.items() if name in self.kb.implying}
         unsure = {name: rows for name, rows in unsure.items() if rows.any()}
         related = {name: np.zeros_like(rows) for name, rows in unsure.items()}
-        for pair in self.kb.implications if unsure else ():
+        pairs = self.kb.implications if unsure else ()
+        for special, general in pairs:  # an absent general finding and a present special one leave nothing to split
+            if special in unsure and general in self.findings:
+                unsure[special] = unsure[special] & (self.findings[general] != 0.0)
+            if general in unsure and special in self.findings:
+                unsure[general] = unsure[general] & (self.findings[special] != 1.0)
+        for pair in pairs:
             for name, other in (pair, pair[::-1]):
                 if name in unsure and other in self.findings:
                     related[name] |= unsure[name] & ~np.isnan(self.findings[other])

@@ -57,6 +57,18 @@ def reading(cell: Hashable) -> float:
     return value
 
 
+def both(cell: Hashable, other: Hashable) -> Hashable:
+    """The cell that two statements about one id make: an unknown one says nothing, and 1 and yes say the same."""
+    if is_unknown(other) or cell == other:
+        return cell
+    if is_unknown(cell):
+        return other
+    for words in (PRESENT, ABSENT):
+        if {str(cell).strip().lower(), str(other).strip().lower()} <= words:
+            return cell
+    return Twice(f"{cell} and {other}")
+
+
 def age(cell: Hashable) -> float:
     """Years, nan when unknown."""
     if is_unknown(cell):
