@@ -116,7 +116,7 @@ PROBABILITIES = {
     "interval_from_zero": (study(0.2, low=0.0, high=0.5), (log(0.25), ((logit(0.5) - logit(0.01)) / 3.92) ** 2)),
     "interval_to_one": (study(0.8, low=0.5, high=1.0), (log(4), ((logit(0.99) - logit(0.5)) / 3.92) ** 2)),
     **{
-        f"bare_{quality}": (study(0.2, quality=quality), (log(0.25), 1 / (size * 0.2 * 0.8)))
+        f"bare_{quality}": (study(0.2, quality=quality), (log(0.25), min(1 / (size * 0.2 * 0.8), RATIO_SD[quality] ** 2)))
         for quality, size in SIZE.items()
         if quality != "expert_estimate"
     },

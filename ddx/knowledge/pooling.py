@@ -5,7 +5,7 @@ Every study gives an estimate y and a variance v on the working scale: logit for
 - Counts as reported: y = logit(x / n), v = 1/x + 1/(n - x), with 1/2 added to x and n - x when one of them is zero.
 - Counts computed back from a printed percentage, and sizes without counts: the same with half the size.
 - An interval: v = ((t(high) - t(low)) / (2 z))**2, z after its coverage; the range over several studies counts as 90 %.
-- A bare number: v of a study of ``_SIZE[quality]`` persons (ratios: ``_RATIO_SD[quality]``).
+- A bare number: v of a study of ``_SIZE[quality]`` persons, or ``_RATIO_SD[quality]**2`` (as for ratios) where that is less.
 
 The between-study variance is the DerSimonian-Laird estimate (1986, eq. 9), averaged with a typical value tau0**2 (``SPREAD``)
 that weighs as two studies, because few studies cannot estimate it and one study cannot at all (Turner et al., Int J Epidemiol
@@ -78,7 +78,8 @@ def pool_probability(
         shift, growth = moved.get(study.id, (0.0, 1.0))
         estimates.append(((y + shift, v * growth**2), study))
     estimates += [((-y, v), s) for s in complement for y, v in [logit_estimate(s)]]
-    mean, variance, used = pool(estimates, spread)
+    mean, error, tau2, used = pool(estimates, spread)
+    variance = error + tau2
     p = expit(mean)
     # Beta variance = p(1-p)/(size+1), set equal to (p(1-p))^2 * variance. A size under 2 would be U-shaped.
     size = max(1.0 / (p * (1.0 - p) * variance) - 1.0, 0.5 / min(p, 1.0 - p), 2.0)
@@ -88,15 +89,15 @@ def pool_probability(
 def pool_rate(parameter_id: str, studies: Sequence[Study], years: float) -> Parameter:
     """Log-normal parameter: episodes per person-year times the years that one is active."""
     estimates = [(log_estimate(s), s) for s in studies]
-    mean, variance, used = pool(estimates, SPREAD["prior"])
-    shape = mean, math.sqrt(variance)
+    mean, error, tau2, used = pool(estimates, SPREAD["prior"])
+    shape = mean, math.sqrt(error + tau2)
     return _parameter(parameter_id, "log_normal", math.exp(mean) * years, shape, used, lambda y: math.exp(y) * years, years)
 
 
 def pool_ratio(parameter_id: str, estimates: Sequence[Estimate]) -> Parameter:
     """Log-normal parameter from log odds ratios and their variances."""
-    mean, variance, used = pool(estimates, SPREAD["or"])
-    return _parameter(parameter_id, "log_normal", math.exp(mean), (mean, math.sqrt(variance)), used, math.exp)
+    mean, error, tau2, used = pool(estimates, SPREAD["or"])
+    return _parameter(parameter_id, "log_normal", math.exp(mean), (mean, math.sqrt(error + tau2)), used, math.exp)
 
 
 def group_ratio_estimate(study: Study, reference: float) -> tuple[float, float]:
@@ -136,8 +137,9 @@ def logit_estimate(study: Study) -> tuple[float, float]:
     if study.low is not None and study.high is not None:
         variance = _interval_variance(study, logit(_inside(study.low, p)), logit(_inside(study.high, p)))
     else:
-        size = 0.5 * n if n is not None else _SIZE[study.quality]
-        variance = 1.0 / (size * p * (1.0 - p))
+        variance = 1.0 / ((0.5 * n if n is not None else _SIZE[study.quality]) * p * (1.0 - p))
+        if n is None:  # what is rare was counted among more
+            variance = min(variance, _RATIO_SD[study.quality] ** 2)
     return logit(p), variance
 
 
@@ -164,14 +166,17 @@ def _interval_variance(study: Study, low: float, high: float) -> float:
     return max(((high - low) / (2.0 * _Z[study.interval])) ** 2, 1e-8)
 
 
-def pool(estimates: Sequence[Estimate], spread: float) -> tuple[float, float, Sequence[Estimate]]:
-    """Mean, predictive variance, and the estimates that count; ``spread`` : tau0."""
+def pool(estimates: Sequence[Estimate], spread: float) -> tuple[float, float, float, Sequence[Estimate]]:
+    """Mean, its variance, tau^2 between studies, and the estimates that count; ``spread`` : tau0.
+
+    The first variance alone is that of the mean, both together that of a new population.
+    """
     cited = [(estimate, s) for estimate, s in estimates if s.cited and s.quality != VERBAL]
     cited = cited or [(estimate, s) for estimate, s in estimates if s.cited]
     if not cited:
         weights = [1.0 / v for (_, v), _ in estimates]
         mean = sum(w * y for w, ((y, _), _) in zip(weights, estimates, strict=True)) / sum(weights)
-        return mean, sum(v for (_, v), _ in estimates) / len(estimates), estimates
+        return mean, sum(v for (_, v), _ in estimates) / len(estimates), 0.0, estimates
     k = len(cited)
     y = [estimate[0] for estimate, _ in cited]
     v = [estimate[1] for estimate, _ in cited]
@@ -185,7 +190,7 @@ def pool(estimates: Sequence[Estimate], spread: float) -> tuple[float, float, Se
         tau2 = (2.0 * spread**2 + (k - 1) * estimate) / (k + 1)
     weights = [1.0 / (vi + tau2) for vi in v]
     mean = sum(w * yi for w, yi in zip(weights, y, strict=True)) / sum(weights)
-    return mean, 1.0 / sum(weights) + tau2, cited
+    return mean, 1.0 / sum(weights), tau2, cited
 
 
 def _parameter(

@@ -102,8 +102,9 @@ def left_out(kind: str, groups: dict[tuple[str, ...], list[Estimate]]) -> pd.Dat
         for (y, v), study in estimates:
             others = [e for e in estimates if e[1].source != study.source]
             if others:
-                mean, variance, _ = pool(others, SPREAD[kind])
-                rows.append((kind, study.id, len(others), y, mean, np.sqrt(variance), (y - mean) / np.sqrt(variance + v)))
+                mean, error, tau2, _ = pool(others, SPREAD[kind])
+                spread = error + tau2
+                rows.append((kind, study.id, len(others), y, mean, np.sqrt(spread), (y - mean) / np.sqrt(spread + v)))
     return pd.DataFrame(rows, columns=["kind", "study", "others", "estimate", "predicted", "spread", "standardized"])
 
 
@@ -154,9 +155,10 @@ def words_and_counts(kb: KnowledgeBase) -> pd.DataFrame:
     rows = []
     for words, counts in found.values():
         if words and counts:
-            mean, variance, _ = pool(words, SPREAD["link"])
-            there, own, _ = pool(counts, SPREAD["link"])
-            rows.append((mean, there, (there - mean) / np.sqrt(variance + own - SPREAD["link"] ** 2)))
+            # Both are means over populations of the same kind, each as uncertain as its studies and their spread make it.
+            mean, error, _, _ = pool(words, SPREAD["link"])
+            there, own, _, _ = pool(counts, SPREAD["link"])
+            rows.append((mean, there, (there - mean) / np.sqrt(error + own)))
     return pd.DataFrame(rows, columns=["words", "counts", "standardized"])
 
 
