@@ -55,6 +55,11 @@ def expert(value, low, high, **cells) -> Study:
     return study(value, source="expert_estimate", quality="expert_estimate", low=low, high=high, **cells)
 
 
+def bare(p, quality="cohort"):
+    """Variance of a bare frequency: of a study of so many persons, at most that of a bare ratio."""
+    return min(1 / (SIZE[quality] * p * (1 - p)), RATIO_SD[quality] ** 2)
+
+
 def logit(p):
     return log(p / (1 - p))
 
@@ -116,8 +121,8 @@ PROBABILITIES = {
     "interval_from_zero": (study(0.2, low=0.0, high=0.5), (log(0.25), ((logit(0.5) - logit(0.01)) / 3.92) ** 2)),
     "interval_to_one": (study(0.8, low=0.5, high=1.0), (log(4), ((logit(0.99) - logit(0.5)) / 3.92) ** 2)),
     **{
-        f"bare_{quality}": (study(0.2, quality=quality), (log(0.25), min(1 / (size * 0.2 * 0.8), RATIO_SD[quality] ** 2)))
-        for quality, size in SIZE.items()
+        f"bare_{quality}": (study(0.2, quality=quality), (log(0.25), bare(0.2, quality)))
+        for quality in SIZE
         if quality != "expert_estimate"
     },
 }
@@ -138,6 +143,13 @@ def test_one_study_worked_by_hand():
     assert parameter.value == pytest.approx(0.75)
     assert parameter.first + parameter.second == pytest.approx(5.25, abs=1e-4)
     assert parameter.first == pytest.approx(3.9375, abs=1e-4)
+
+
+@pytest.mark.parametrize("p", [2e-5, 0.01, 0.5, 0.99])
+def test_a_bare_frequency_is_never_less_certain_than_a_bare_ratio(p):
+    """A registry that prints 2 in 100,000 has not counted fifty persons."""
+    parameter = pool_probability("p", [study(p)])
+    assert 1 / ((parameter.first + parameter.second + 1) * p * (1 - p)) <= 0.3**2 + 2 * TAU_LINK**2 + 1e-9
 
 
 def test_two_studies_worked_by_hand():
@@ -167,7 +179,7 @@ def test_several_studies_of_a_probability(name):
     table["s25_40"] = (log(25 / 15), 1 / 25 + 1 / 15)
     table["s0.4"] = (log(0.4 / 0.6), 1 / (15 * 0.4 * 0.6))
     table["s0.5"] = (0.0, ((logit(0.7) - logit(0.3)) / 3.92) ** 2)
-    table["s0.6"] = (log(0.6 / 0.4), 1 / (50 * 0.6 * 0.4))
+    table["s0.6"] = (log(0.6 / 0.4), bare(0.6))
     table["s30_40"] = (log(3), 1 / 30 + 1 / 10)
     y, v = zip(*(table[row.id] for row in rows), strict=True)
     parameter = pool_probability("p", rows)
@@ -325,7 +337,7 @@ def test_context_given_cause_makes_a_ratio(edit):
     edit.cell(S, "or_stroke_diabetes", "value", "0.3")
     p = parameters(edit)["or:stroke:diabetes"]
     assert p.value == pytest.approx((0.3 / 0.7) / (0.08 / 0.92), rel=1e-9)
-    assert p.second == pytest.approx(sqrt(1 / (50 * 0.21) + 2 * TAU_RATIO**2), rel=1e-9)
+    assert p.second == pytest.approx(sqrt(bare(0.3) + 2 * TAU_RATIO**2), rel=1e-9)
 
 
 @pytest.mark.parametrize(("sex", "value"), [("sex_female", "0.68"), ("sex_male", "0.32")])
@@ -345,7 +357,7 @@ def test_rates_of_all_age_bands_make_ratios_against_their_mean(edit):
     reference = 0.2 * 0.01 + 0.35 * 0.03 + 0.25 * 0.05 + 0.1 * 0.08 + 0.1 * 0.12
     for band, rate in rates.items():
         assert p[f"or:anaemia:{band}"].first == pytest.approx(logit(rate) - logit(reference), rel=1e-9)
-        assert p[f"or:anaemia:{band}"].second == pytest.approx(sqrt(1 / (50 * rate * (1 - rate)) + 2 * TAU_RATIO**2), rel=1e-9)
+        assert p[f"or:anaemia:{band}"].second == pytest.approx(sqrt(bare(rate) + 2 * TAU_RATIO**2), rel=1e-9)
     assert p["prior:anaemia"].studies == ("prior_anaemia",)
 
 
@@ -437,7 +449,7 @@ def test_leaks_pool_rates_and_specificities_and_keep_age_bands_apart(edit):
     edit.copy(S, "leak_tremor", id="leak_tremor_old", quantity="specificity", value="0.9", group="age_75_plus")
     p = parameters(edit)
     y = [logit(0.03), logit(0.04), logit(0.05)]
-    v = [1 / (50 * a * (1 - a)) for a in (0.03, 0.04, 0.05)]
+    v = [bare(a) for a in (0.03, 0.04, 0.05)]
     assert_beta(p["leak:tremor"], *pooled(y, v, TAU_LEAK))
     made = dict(zip(p["leak:tremor"].studies, p["leak:tremor"].estimates, strict=True))
     assert made == pytest.approx({"leak_tremor": 0.03, "leak_tremor_2": 0.05, "leak_tremor_3": 0.04}, rel=1e-12)
@@ -479,7 +491,7 @@ def test_what_is_left_of_a_population_frequency_is_less_certain(edit):
     left = found[0.06]
     growth = (logit(found[0.0601].value) - logit(left.value)) / (logit(0.0601) - logit(0.06))
     assert growth > 1.1
-    _, expected = pooled([logit(left.value)], [growth**2 / (50 * 0.06 * 0.94)], TAU_LEAK)
+    _, expected = pooled([logit(left.value)], [growth**2 * bare(0.06)], TAU_LEAK)
     on_the_logit_scale = 1.0 / ((left.first + left.second + 1.0) * left.value * (1.0 - left.value))
     assert on_the_logit_scale == pytest.approx(expected, rel=1e-3)
 
