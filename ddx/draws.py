@@ -14,8 +14,8 @@ from ddx.inference import EvidenceTooLarge, Network, mix, posterior
 from ddx.inference.network import Floats
 from ddx.inference.rows import expit
 from ddx.knowledge import Parameter
-from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays
-from ddx.network import Evidence, LayeredNetwork, Parts, build_networks, log_stratum_weight, select
+from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays, log_stratum_weight
+from ddx.network import Evidence, LayeredNetwork, Parts, build_networks, select
 from ddx.noisy_or import finding_arrays
 from ddx.values import Values, inside
 

@@ -8,23 +8,24 @@ Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A age b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddx.errors import UsageError, nearest
 from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import TERMS, expit
 from ddx.knowledge import KnowledgeBase
-from ddx.logistic import cause_arrays, context_arrays, requirements
+from ddx.logistic import cause_arrays, context_arrays, log_stratum_weight, requirements
 from ddx.noisy_or import finding_arrays
 from ddx.values import Values
 
-# Strata of cases that are solved at a time: what is made of them takes some hundred MiB.
-_STRATA = 16384
+# Parts of cases (strata, split findings) that are solved at a time: what is made of them takes some hundred MiB.
+_PARTS = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +131,9 @@ class LayeredNetwork:
     def _bounds(self, evidence: Evidence) -> list[int]:
         """Where the cases are cut, so that few enough parts are solved at a time."""
         strata = np.where(evidence.age < 0, len(self.age_bands), 1) * np.where(evidence.sex < 0, len(self.sexes), 1)
-        place = {f: i for i, f in enumerate(evidence.columns.tolist())}
-        related = {place[f] for pair in self.implications.tolist() for f in pair if place.keys() >= set(pair)}
-        values = evidence.finding[:, sorted(related)]
-        total = np.cumsum(strata << ((values > 0.0) & (values < 1.0)).sum(axis=1))
-        piece = (total - 1) // _STRATA
+        undecided = split_findings(evidence.finding, self._stated_implications(evidence.columns))
+        total = np.cumsum(strata << undecided.sum(axis=1))
+        piece = (total - 1) // _PARTS
         return [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(evidence)]
 
     def without_syndromes(self) -> LayeredNetwork:
@@ -235,6 +234,11 @@ class LayeredNetwork:
                 row += not options
         return case, observed, finding, log_likelihood, part
 
+    def _stated_implications(self, columns: Ints) -> list[tuple[int, int]]:
+        """Implications between the findings of some columns, by their places in them."""
+        place = {f: i for i, f in enumerate(columns.tolist())}
+        return [(place[s], place[g]) for s, g in self.implications.tolist() if s in place and g in place]
+
     def _implied_parts(
         self, columns: Ints, case: Ints, finding: Floats, log_likelihood: Floats, part: Ints
     ) -> tuple[Ints, Floats, Floats, Ints]:
@@ -243,8 +247,7 @@ class LayeredNetwork:
         What is certain by another finding leaves its likelihood behind. The rest is split: one part has the finding present,
         without what that implies; the other has it absent, without what that excludes.
         """
-        place = {f: i for i, f in enumerate(columns.tolist())}
-        stated = [(place[s], place[g]) for s, g in self.implications.tolist() if s in place and g in place]
+        stated = self._stated_implications(columns)
         related = sorted({column for pair in stated for column in pair})
         values = finding[:, related]
         unsure = np.array(related, dtype=np.intp)[((values > 0.0) & (values < 1.0)).any(axis=0)].tolist()
@@ -273,37 +276,21 @@ class LayeredNetwork:
         return case, finding, log_likelihood, part
 
 
-def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints) -> Floats:
-    """Log P(stratum | observed risk factors) of the M strata that cases may belong to.
+def split_findings(finding: Floats, implications: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Uncertain findings (N, O) beside a stated one that they imply, or that implies them: each makes two cases of one.
 
-    Parameters
-    ----------
-    share : (M,) of the reference population
-    prior : (M, C) frequencies of the risk factors in the stratum
-    observed : (M, C) 1, 0 or nan
-    requires : (C,)
-    case : (M,) ascending; the weights of a case add up to 1
+    ``finding`` (N, O) as in ``Evidence``; ``implications``: columns of a finding and of what it implies. An absent finding that
+    is implied, and a present one that implies, leave nothing uncertain.
     """
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(share) + _log_context(observed, prior, requires)
-    first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
-    peak = np.maximum.reduceat(log_weight, first)
-    total = np.add.reduceat(np.exp(log_weight - peak[case]), first)
-    return np.asarray(log_weight - (peak + np.log(total))[case])
-
-
-def _log_context(observed: Floats, prior: Floats, requires: Ints) -> Floats:
-    """Log P(observed context | stratum) (M,): a risk factor together with those that require it."""
-    total = np.zeros(len(observed))
-    own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, 1.0))
-    with np.errstate(divide="ignore"):
-        for j in np.flatnonzero(requires < 0):
-            children = np.flatnonzero(requires == j)
-            present = prior[:, j] * own[:, children].prod(axis=1)
-            absent = np.where((observed[:, children] == 1.0).any(axis=1), 0.0, 1.0 - prior[:, j])
-            x = observed[:, j]
-            total += np.log(np.where(x == 1.0, present, np.where(x == 0.0, absent, present + absent)))
-    return total
+    unsure = np.asarray((finding > 0.0) & (finding < 1.0))
+    some = np.flatnonzero(unsure.any(axis=0)).tolist()
+    split, certain = np.zeros_like(unsure), np.zeros_like(unsure)
+    for specific, general in implications:
+        for own, other, decisive in ((specific, general, 0.0), (general, specific, 1.0)):
+            if own in some:
+                split[:, own] |= ~np.isnan(finding[:, other])
+                certain[:, own] |= finding[:, other] == decisive
+    return np.asarray(unsure & split & ~certain)
 
 
 def _pieces(likelihood: Floats) -> list[tuple[float, list[float]]]:

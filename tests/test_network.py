@@ -242,7 +242,7 @@ def test_how_many_strata_are_solved_at_a_time_does_not_change_a_bit(limb, strata
     ]
     evidence = layered_evidence(net, [row | known for row in some for known in ({}, {"sex": "sex_female"}, {"diabetes": 1})])
     expected = net.posterior(evidence)
-    monkeypatch.setattr(network, "_STRATA", strata)
+    monkeypatch.setattr(network, "_PARTS", strata)
     assert_bits(net.posterior(evidence), expected)
 
 
@@ -556,6 +556,24 @@ def test_few_parts_are_solved_at_a_time(monkeypatch):
     assert max(solved) <= 16384
 
 
+def test_what_only_other_rows_state_does_not_cut_the_cases(monkeypatch):
+    model = ddx.load("limb", "general")
+    general = {g for _, g in model.knowledge.implications}
+    special = [s for s, _ in model.knowledge.implications if s not in general][:12]
+    rows = [{"age": 50, "sex": "female", **dict.fromkeys(special, 0.5)}] * 40
+    rows.append({"age": 50, "sex": "female", **dict.fromkeys(general, 0.0)})
+    solved: list[int] = []
+    network_posterior = network.posterior
+
+    def counted(core, finding, context):
+        solved.append(len(finding))
+        return network_posterior(core, finding, context)
+
+    monkeypatch.setattr("ddx.network.posterior", counted)
+    model.score(pd.DataFrame(rows))
+    assert solved == [41]
+
+
 CLINIC = {"age_18_44": 0.2, "age_45_64": 0.5, "age_75_plus": 0.3}
 YEARS = {"age_0_17": 10, "age_18_44": 30, "age_45_64": 50, "age_65_74": 70, "age_75_plus": 80}
 
@@ -651,7 +669,7 @@ def test_an_unknown_setting_names_the_known_ones():
 @pytest.mark.parametrize("strata", [10, 1000])
 def test_a_case_too_large_is_named_by_its_own_row(limb, strata, monkeypatch):
     """Unknown age and sex split a case into strata; the error counts cases all the same."""
-    monkeypatch.setattr(network, "_STRATA", strata)
+    monkeypatch.setattr(network, "_PARTS", strata)
     net = build_network(limb, "general")
     levels = {level for group in net.graded.values() for level in group}
     large = dict.fromkeys([f for f in net.findings if f not in levels][:60], 1)

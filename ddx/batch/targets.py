@@ -84,6 +84,7 @@ class Target:
         known = None if target == STREAM else format_of(target, kind)
         self.kind = kind or (known[0] if known else "csv")
         self.compression = known[1] if known else None
+        self.direct = target == STREAM and self.kind != "parquet"  # text that leaves as it is made
         self.part = part_of(target)
         self.stream: IO[bytes] | None = None
         self.whole: Whole | None = None
@@ -96,7 +97,7 @@ class Target:
         if self.target == STREAM:
             if sys.stdout is None:
                 raise UsageError("standard output is closed")
-            if self.kind != "parquet":
+            if self.direct:
                 self.stream = sys.stdout.buffer
                 return self
             # Only whole can it be written: to a file of the system's, which is copied at the end.
@@ -152,7 +153,7 @@ class Target:
             self.stream.flush()
             if self.target != STREAM:
                 os.fsync(self.stream.fileno())
-            if self.target != STREAM or self.whole:
+            if not self.direct:
                 return self.stream.tell()
         except BrokenPipeError:
             raise UsageError("standard output was closed before everything was written") from None
@@ -167,7 +168,7 @@ class Target:
         assert self.stream is not None
         size = self.sync()
         self.prepared = True
-        if self.target == STREAM and not self.whole:
+        if self.direct:
             return
         self.stream.close()
         try:
@@ -179,7 +180,7 @@ class Target:
     def commit(self) -> None:
         """Put the file under its name."""
         self.prepare()
-        if self.committed or (self.target == STREAM and not self.whole):
+        if self.committed or self.direct:
             return
         try:
             if self.target == STREAM:
@@ -202,7 +203,7 @@ class Target:
 
     def close(self, *, keep: bool) -> None:
         """Stop without a file; the part stays only to be resumed."""
-        if (self.target != STREAM or self.whole) and self.stream is not None and not self.committed:
+        if not self.direct and self.stream is not None and not self.committed:
             if not self.stream.closed:
                 with contextlib.suppress(OSError):
                     self.stream.close()

@@ -13,7 +13,7 @@ import numpy as np
 from ddx.cases.rejects import Reject
 from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
-from ddx.network import Evidence
+from ddx.network import Evidence, split_findings
 
 # Uncertain findings of one case that imply or exclude stated ones: each of them makes two cases of one.
 MOST_UNCERTAIN = 10
@@ -175,29 +175,19 @@ class Statements:
 
     def _refuse_many_uncertain(self) -> None:
         """They are split into present and absent (``LayeredNetwork.parts``)."""
-        unsure = {name: (v > 0.0) & (v < 1.0) for name, v in self.findings.items() if name in self.kb.implying}
-        unsure = {name: rows for name, rows in unsure.items() if rows.any()}
-        related = {name: np.zeros_like(rows) for name, rows in unsure.items()}
-        pairs = self.kb.implications if unsure else ()
-        for special, general in pairs:  # an absent general finding and a present special one leave nothing to split
-            if special in unsure and general in self.findings:
-                unsure[special] = unsure[special] & (self.findings[general] != 0.0)
-            if general in unsure and special in self.findings:
-                unsure[general] = unsure[general] & (self.findings[special] != 1.0)
-        for pair in pairs:
-            for name, other in (pair, pair[::-1]):
-                if name in unsure and other in self.findings:
-                    related[name] |= unsure[name] & ~np.isnan(self.findings[other])
-        if related:
-            for row in np.flatnonzero(np.sum(list(related.values()), axis=0) > MOST_UNCERTAIN).tolist():
-                names = [name for name, there in related.items() if there[row]]
-                message = (
-                    f"{len(names)} uncertain findings imply or exclude stated ones ({', '.join(names)}), "
-                    f"expected {MOST_UNCERTAIN} at most; give some of them as present or absent, or not at all"
-                )
-                self.reject(row, "", "", "too_many_uncertain", message)
-                for name in names:
-                    self.findings[name][row] = np.nan
+        pairs = [pair for pair in self.kb.implications if self.findings.keys() >= set(pair)]
+        names = [name for name in self.findings if any(name in pair for pair in pairs)]
+        place = {name: i for i, name in enumerate(names)}
+        split = split_findings(self._table(self.findings, names), [(place[s], place[g]) for s, g in pairs])
+        for row in np.flatnonzero(split.sum(axis=1) > MOST_UNCERTAIN).tolist():
+            many = [names[i] for i in np.flatnonzero(split[row])]
+            message = (
+                f"{len(many)} uncertain findings imply or exclude stated ones ({', '.join(many)}), "
+                f"expected {MOST_UNCERTAIN} at most; give some of them as present or absent, or not at all"
+            )
+            self.reject(row, "", "", "too_many_uncertain", message)
+            for name in many:
+                self.findings[name][row] = np.nan
 
     def _levels(self, graded: str, levels: tuple[str, ...]) -> Floats:
         """Likelihood over none and the levels (N, L + 1)."""

@@ -248,11 +248,6 @@ class KnowledgeBase:
         return tuple(pairs)
 
     @cached_property
-    def implying(self) -> frozenset[str]:
-        """Findings that imply another one, or that another one implies."""
-        return frozenset(finding for pair in self.implications for finding in pair)
-
-    @cached_property
     def names(self) -> MappingProxyType[str, tuple[str, str]]:
         """Every id and alias -> (kind, id), kind one of cause, finding, context, measurement."""
         table: dict[str, tuple[str, str]] = {}

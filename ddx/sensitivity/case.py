@@ -108,6 +108,12 @@ def _matters(parameter: str, model: Model, below: set[str], bands: set[str]) -> 
     return kind != "population" or where in ("", model.setting)
 
 
+def check_level(level: float) -> None:
+    """Refuse a coverage that is not inside (0, 1)."""
+    if not 0.0 < level < 1.0:
+        raise UsageError(f"level: got {level:g}, expected a number inside (0, 1)")
+
+
 def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]:
     """Central interval of a parameter's distribution.
 
@@ -116,8 +122,7 @@ def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]
     UsageError
         A level that is not inside (0, 1).
     """
-    if not 0.0 < level < 1.0:
-        raise UsageError(f"level: got {level:g}, expected a number inside (0, 1)")
+    check_level(level)
     tail = 0.5 * (1.0 - level)
     if parameter.distribution == "log_normal":
         z = NormalDist().inv_cdf(tail)

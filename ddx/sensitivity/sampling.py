@@ -12,7 +12,7 @@ from ddx.draws import posterior_draws, posterior_under
 from ddx.errors import UsageError
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
-from ddx.sensitivity.case import Case, cause_index, diagnosis_of, encoded_cases, parameter_of
+from ddx.sensitivity.case import Case, cause_index, check_level, diagnosis_of, encoded_cases, parameter_of
 from ddx.sensitivity.oneway import one_way
 from ddx.values import inside
 
@@ -49,8 +49,7 @@ def intervals(model: Model, cases: pd.DataFrame, draws: int = 2000, seed: int = 
     """
     if draws < 100:
         raise UsageError(f"draws: got {draws}, expected at least 100: quantiles of fewer say nothing")
-    if not 0.0 < level < 1.0:
-        raise UsageError(f"level: got {level:g}, expected a number inside (0, 1)")
+    check_level(level)
     evidence = encoded_cases(model, cases)
     causes = model.network.causes
     drawn = posterior_draws(model, evidence, draws, seed)

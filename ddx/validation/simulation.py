@@ -187,7 +187,7 @@ def _observed(kb: KnowledgeBase, n: int, chance: Mapping[str, float], rng: np.ra
         chances[units[unit_of[finding.id]]] = chance[finding.kind]
     open_ = rng.random((n, len(units))) < chances
     order = rng.random((n, len(units)))
-    rivals = sorted({(units[unit_of[a]], units[unit_of[b]]) for a in kb.findings for b in _implied(kb, a)})
+    rivals = sorted({(units[unit_of[a]], units[unit_of[b]]) for a, b in kb.implications})
     kept = np.zeros_like(open_)
     while open_.any():
         waiting = np.where(open_, order, np.inf)
@@ -202,18 +202,6 @@ def _observed(kb: KnowledgeBase, n: int, chance: Mapping[str, float], rng: np.ra
             open_[:, a] &= ~stays[:, b]
             open_[:, b] &= ~stays[:, a]
     return np.asarray(kept[:, column])
-
-
-def _implied(kb: KnowledgeBase, finding: str) -> set[str]:
-    """Everything that a finding implies, over any number of steps."""
-    found: set[str] = set()
-    stack = list(kb.findings[finding].implies)
-    while stack:
-        other = stack.pop()
-        if other not in found:
-            found.add(other)
-            stack.extend(kb.findings[other].implies)
-    return found
 
 
 def _names(ids: NDArray[np.object_], chosen: Bools) -> list[str]:
