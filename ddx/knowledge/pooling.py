@@ -51,9 +51,8 @@ _RATIO_SD = {
 QUALITIES = tuple(_SIZE)
 INTERVALS = tuple(_Z)
 # Typical standard deviation tau0 between studies of one thing, on the working scale, by the kind of parameter: rounded
-# restricted maximum likelihood estimates over the parameters of limb that have two sources or more. They were made before the
-# variance of a bare number had a bound; with it that of risk factors is 0.35 and of priors 0.76 (experiments/left_out_studies).
-SPREAD = MappingProxyType({"link": 0.6, "leak": 0.5, "context": 0.25, "prior": 0.7, "or": 0.3})
+# restricted maximum likelihood estimates over the parameters of limb that have two sources or more (experiments/left_out_studies).
+SPREAD = MappingProxyType({"link": 0.6, "leak": 0.5, "context": 0.35, "prior": 0.75, "or": 0.3})
 
 
 def pool_probability(
