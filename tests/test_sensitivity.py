@@ -17,6 +17,7 @@ from scipy import stats
 import ddx
 from ddx import sensitivity
 from ddx.draws import posterior_under
+from ddx.knowledge.parameters import collect
 from ddx.network import LayeredNetwork, build_network, build_networks
 from ddx.sensitivity.case import interval_of, moved, relevant, spread_of
 from ddx.sensitivity.flips import distance
@@ -411,6 +412,22 @@ def test_leaving_a_study_out_is_loading_files_without_it(tmp_path):
 def test_a_parameter_that_one_study_carries_alone_keeps_its_value(clinic):
     changes, alone = pooled_without(clinic.knowledge, ["link_stroke_numbness"])
     assert (changes, alone) == ({}, ["link:stroke:numbness"])
+
+
+def test_what_depends_on_a_left_out_study_is_pooled_again_too(limb):
+    """Leaks beside causes and ratios beside risk factors: as if all the other rows had been read."""
+    kb = limb.knowledge
+    kinds = {(s.quantity, s.finding in kb.findings): s.source for s in kb.studies.values()}
+    dependent = 0
+    for source in sorted(set(kinds.values())):
+        gone = {s.id for s in kb.studies.values() if s.source == source}
+        kept = [s for s in kb.studies.values() if s.id not in gone]
+        again = collect(kept, kb.causes, kb.syndromes, kb.findings, kb.context, [], kb.parameters)
+        changes, alone = pooled_without(kb, gone)
+        assert changes == {name: p.value for name, p in again.items() if p.value != kb.parameters[name].value}
+        assert set(alone) == {name for name, p in kb.parameters.items() if gone.issuperset(p.studies)}
+        dependent += any(gone.isdisjoint(kb.parameters[name].studies) for name in changes)
+    assert dependent > 2
 
 
 def test_settings_and_prevalences(clinic):

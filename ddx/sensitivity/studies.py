@@ -46,22 +46,28 @@ def leave_one_study_out(model: Model, cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def pooled_without(kb: KnowledgeBase, left_out: Iterable[str]) -> tuple[dict[str, float], list[str]]:
-    """Parameters that change when study rows are left out (id -> new value), and those that only these rows support."""
+    """Parameters that change when study rows are left out (id -> new value), and those that only these rows support.
+
+    Among the changed ones are those that depend on others: a leak beside the causes, a ratio beside the risk factors.
+    """
     gone = set(left_out)
-    affected = [p for p in kb.parameters.values() if gone.intersection(p.studies)]
     rows = [kb.studies[s] for s in gone]
     causes = {s.cause for s in rows if s.cause}
-    findings = {s.finding for s in rows if s.finding and not s.cause}
+    # Leaks depend on the causes where everybody was counted, ratios and priors of all causes on the frequencies.
+    findings = {s.finding for s in rows if s.finding}
+    if any(s.cause and s.finding not in kb.findings for s in rows):
+        findings |= {s.finding for s in kb.studies.values() if s.quantity == "population_frequency"}
+    everything = any(s.quantity in _FREQUENCIES for s in rows)
 
     def needed(study: Study) -> bool:
         own = study.cause in causes if study.cause else study.finding in findings
-        return study.id not in gone and (own or study.quantity in _FREQUENCIES)
+        return study.id not in gone and (own or everything or study.quantity in _FREQUENCIES)
 
     ignored: list[Problem] = []
     kept = [s for s in kb.studies.values() if needed(s)]
     again = collect(kept, kb.causes, kb.syndromes, kb.findings, kb.context, ignored, kb.parameters)
-    alone = [p.id for p in affected if p.id not in again]
-    return {p.id: again[p.id].value for p in affected if p.id in again and again[p.id].value != p.value}, alone
+    alone = [p.id for p in kb.parameters.values() if gone.issuperset(p.studies)]
+    return {name: p.value for name, p in again.items() if p.value != kb.parameters[name].value}, alone
 
 
 def setting_shift(model: Model, case: Case) -> pd.DataFrame:
