@@ -51,7 +51,7 @@ _RATIO_SD = {
 QUALITIES = tuple(_SIZE)
 INTERVALS = tuple(_Z)
 # Typical standard deviation tau0 between studies of one thing, on the working scale, by the kind of parameter: rounded
-# restricted maximum likelihood estimates over the parameters of limb that have two sources or more (experiments/left_out_studies).
+# restricted maximum likelihood estimates over the parameters of limb with at least two sources (experiments/left_out_studies).
 SPREAD = MappingProxyType({"link": 0.6, "leak": 0.5, "context": 0.35, "prior": 0.75, "or": 0.3})
 
 
