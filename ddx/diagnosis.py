@@ -42,7 +42,7 @@ def load(name: str | Path = "limb", setting: str | None = None) -> Model:
         The knowledge base has problems; all of them are listed.
     """
     knowledge = load_knowledge(name)
-    return Model(knowledge, setting or knowledge.default_setting)
+    return Model(knowledge, knowledge.default_setting if setting is None else setting)
 
 
 @dataclass(frozen=True, eq=False)

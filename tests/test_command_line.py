@@ -717,6 +717,13 @@ def test_kb_coverage_tells_words_from_numbers_and_estimates_in_use_from_others(t
     assert "67 study rows from 2 sources, 0 expert estimates in use (1 more are superseded)." in lines
 
 
+def test_kb_coverage_counts_the_sources_of_a_base_without_estimates(tmp_path, edit):
+    edit.drop("studies.csv", "link_stroke_tremor")
+    edit.drop("sources.csv", "expert_estimate")
+    lines = text(run("kb", "coverage", "--kb", edit.folder, cwd=tmp_path).stdout).splitlines()
+    assert "66 study rows from 2 sources, 0 expert estimates in use." in lines
+
+
 def test_kb_show_says_what_the_network_has_where_syndromes_bring_more(tmp_path):
     done = run("kb", "show", "link:diabetic_polyneuropathy:reduced_vibration_sense", cwd=tmp_path)
     first, second = text(done.stdout).splitlines()[:2]

@@ -95,6 +95,8 @@ def test_simulate_takes_fractions_by_kind(run, tiny):
     ("options", "message"),
     [
         (["--observed", "few"], "--observed: got 'few', expected a number, or KIND=NUMBER"),
+        (["--observed", "lab=nan"], "--observed: got 'lab=nan', expected a number, or KIND=NUMBER"),
+        (["--setting", ""], "unknown setting ''; known: general, clinic, balanced"),
         (
             ["--observed", "0.5", "--observed", "lab=1"],
             "--observed: got a number for all kinds and numbers for single ones; give one or the other",

@@ -105,9 +105,8 @@ def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
     used = {s for p in kb.parameters.values() for s in p.studies}
     estimated = sum(kb.studies[s].source == EXPERT for s in used)
     superseded = f" ({rows[True] - estimated} more are superseded)" if rows[True] > estimated else ""
-    out.print(
-        f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {estimated} expert estimates in use{superseded}."
-    )
+    cited = len(kb.sources.keys() - {EXPERT})
+    out.print(f"\n{rows[False]} study rows from {cited} sources, {estimated} expert estimates in use{superseded}.")
     out.print("numbers: pooled from published numbers. words: the sources give the frequency in words, or only bound it.")
     out.print("An expert estimate is a number without a source; it has a wide interval and gives way to the first study.")
     reasons: dict[str, list[Parameter]] = defaultdict(list)

@@ -151,6 +151,9 @@ def _implications(kb: KnowledgeBase) -> Iterator[Problem]:
                 yield Problem(
                     "findings.csv", finding.line, "implies", f"unknown finding {implied!r}{nearest(implied, kb.findings)}"
                 )
+            elif graded := kb.findings[implied].graded:
+                message = f"got {implied!r}, a level of {graded}, of which a case has one: take it out"
+                yield Problem("findings.csv", finding.line, "implies", message)
     done: set[str] = set()
     for start in kb.findings:
         cycle = _cycle(kb, start, [], done)
