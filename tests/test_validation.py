@@ -228,6 +228,12 @@ def test_aliases_are_understood_with_the_model(tiny):
         validation.report(posteriors, ["", "weak_arm"], model=tiny)
 
 
+def test_true_causes_may_be_lists():
+    named = validation.report(POSTERIORS, TRUTH, resamples=0).by_item
+    lists = [[part for part in cell.split(";") if part] for cell in TRUTH]
+    pd.testing.assert_frame_equal(validation.report(POSTERIORS, lists, resamples=0).by_item, named)
+
+
 def test_a_file_of_posteriors_can_be_measured_as_it_is():
     frame = POSTERIORS.reset_index(names="case_id")
     found = validation.report(frame, TRUTH, resamples=0)
