@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import NormalDist
 from typing import Any
 
@@ -81,6 +81,22 @@ def parameter_of(model: Model, parameter: str) -> Parameter:
     if parameter not in known:
         raise UsageError(f"unknown parameter {parameter!r}{nearest(parameter, known)}")
     return known[parameter]
+
+
+def chosen(model: Model, parameters: Iterable[str]) -> list[str]:
+    """Ids of parameters that were asked for, each once.
+
+    Raises
+    ------
+    UsageError
+        No ids, an unknown one, or a text in place of a list.
+    """
+    if isinstance(parameters, str):
+        raise UsageError(f"parameters: got the text {parameters!r}, expected a list of ids, such as [{parameters!r}]")
+    ids = list(dict.fromkeys(parameters))
+    for name in ids:
+        parameter_of(model, name)
+    return ids
 
 
 def relevant(model: Model, evidence: Evidence) -> list[str]:
