@@ -669,6 +669,7 @@ SHOWN = {
     ],
     "cva": ["Stroke (stroke)", "prior:stroke@clinic"],
     "sudden_onset": ["Sudden onset (sudden_onset)", "level 2 of onset", "leak:sudden_onset", "Did it come on suddenly?"],
+    "onset": ["gradual_onset, sudden_onset", "link:stroke:sudden_onset", "leak:gradual_onset"],
     "hand_weakness": ["arm_weakness", "link:myopathy:hand_weakness"],
     "insulin": ["Insulin treatment (insulin)", "diabetes", "context:insulin", "or:low_sugar:insulin"],
     "haemoglobin_g_dl": ["Haemoglobin", "g/dl", "1.5 to 25", "low_haemoglobin: below 12 for female", "below 13 for male"],
