@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.cases import CaseError, Encoded, Reject, encode, from_mapping, interpret, select, unknown_columns
+from ddx.cases import CaseError, Encoded, Reject, encode, from_frame, from_mapping, select, unknown_columns
 from ddx.errors import UsageError, nearest
 from ddx.inference import EvidenceTooLarge, Posterior
 from ddx.knowledge import KnowledgeBase, load_knowledge
@@ -42,7 +42,7 @@ def load(name: str | Path = "limb", setting: str | None = None) -> Model:
         The knowledge base has problems; all of them are listed.
     """
     knowledge = load_knowledge(name)
-    return Model(knowledge, setting or knowledge.default_setting)
+    return Model(knowledge, knowledge.default_setting if setting is None else setting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,13 @@ class Model:
         for name, given in (("present", present), ("absent", absent)):
             if isinstance(given, str):
                 raise UsageError(f"{name}: got the text {given!r}, expected a list of ids, such as [{given!r}]")
+            if isinstance(given, Mapping):
+                raise UsageError(f"{name}: got a mapping, expected a list of ids; values between 0 and 1 go into uncertain")
+        mappings = (("uncertain", uncertain, 0.8), ("measurements", measurements, 5.5), ("context", context, True))
+        for name, values, example in mappings:
+            if values is not None and not hasattr(values, "items"):
+                got = type(values).__name__
+                raise UsageError(f"{name}: got a {got}, expected a mapping from ids to values, such as {{'...': {example}}}")
         encoded = from_mapping(
             self.knowledge,
             present=present,
@@ -124,8 +131,8 @@ class Model:
 
         Parameters
         ----------
-        frame : a column per finding, context or measurement id, or the columns present, absent and context with ids
-            separated by ';'; case_id, age and sex where known
+        frame : a column per finding, context or measurement id, or the columns present, absent and context with lists of ids
+            or ids separated by ';'; case_id, age and sex where known
         lenient : ignore cells (and columns) that cannot be used, with a warning, instead of raising
 
         Returns
@@ -139,11 +146,10 @@ class Model:
         CaseError
             Cells that cannot be used; all of them are listed, ``line`` counting the rows from 0.
         """
-        columns = interpret([str(c) for c in frame.columns], self.knowledge, lenient)
-        cells: list[Sequence[Hashable]] = [frame.iloc[:, i].tolist() for i in range(frame.shape[1])]
+        columns, cells = from_frame(self.knowledge, frame, lenient)
         encoded = encode(self.knowledge, columns, cells, list(range(len(frame))), lenient=lenient)
         posterior, failed = self.posterior(encoded, list(range(len(frame))))
-        rejects = [*unknown_columns(self.knowledge, columns), *encoded.rejects, *failed]
+        rejects = [*unknown_columns(self.knowledge, columns, -1), *encoded.rejects, *failed]
         if (rejects and not lenient) or failed or len(encoded.rows) < len(frame):
             raise CaseError(rejects)
         if rejects:

@@ -245,9 +245,11 @@ class LayeredNetwork:
         """Uncertain findings where what they imply, or what implies them, is stated as well: no piece of evidence counts twice.
 
         What is certain by another finding leaves its likelihood behind. The rest is split: one part has the finding present,
-        without what that implies; the other has it absent, without what that excludes.
+        without what that implies; the other has it absent, without what that excludes. A level is present or absent in every
+        part by now, and says what it does beside what it implies.
         """
         stated = self._stated_implications(columns)
+        finding, log_likelihood = self._implied_by_levels(columns, stated, finding, log_likelihood)
         related = sorted({column for pair in stated for column in pair})
         values = finding[:, related]
         unsure = np.array(related, dtype=np.intp)[((values > 0.0) & (values < 1.0)).any(axis=0)].tolist()
@@ -274,6 +276,21 @@ class LayeredNetwork:
                 finding[rows[:, None], gone] = np.nan
                 finding[rows, x] = value
         return case, finding, log_likelihood, part
+
+    def _implied_by_levels(
+        self, columns: Ints, stated: Sequence[tuple[int, int]], finding: Floats, log_likelihood: Floats
+    ) -> tuple[Floats, Floats]:
+        """Parts without what a present level implies, and without absent levels that an absent finding excludes."""
+        levels = {level for graded in self.graded.values() for level in graded}
+        own = [(s, g) for s, g in stated if self.findings[columns[s]] in levels]
+        if own:
+            finding, log_likelihood = finding.copy(), log_likelihood.copy()
+        for s, g in own:
+            log_likelihood[(finding[:, s] == 1.0) & (finding[:, g] == 0.0)] = -np.inf
+            excluded = (finding[:, s] == 0.0) & (finding[:, g] == 0.0)
+            finding[(finding[:, s] == 1.0) & (finding[:, g] == 1.0), g] = np.nan
+            finding[excluded, s] = np.nan
+        return finding, log_likelihood
 
 
 def split_findings(finding: Floats, implications: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
@@ -343,9 +360,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
     context_log_odds = own.context_log_odds.reshape(n, len(causes), -1)
     finding = finding_arrays(kb, values)
     place = {f: i for i, f in enumerate(kb.findings)}
-    # A level is observed with all the others, and never uncertain by itself.
-    plain = {f.id for f in kb.findings.values() if not f.graded}
-    implied = [(place[s], place[g]) for s, g in kb.implications if {s, g} <= plain]
+    implied = [(place[s], place[g]) for s, g in kb.implications]
     return [
         LayeredNetwork(
             causes=causes,

@@ -76,7 +76,7 @@ def test_every_token_of_a_risk_factor(value, cell, tiny):
     ("cell", "sex"),
     [(c, "female") for c in ("female", "f", "F", "Female", "sex_female", " f ")]
     + [(c, "male") for c in ("male", "m", "M", "MALE", "sex_male")]
-    + [(c, None) for c in ("", "unknown", "NA", None, np.nan, pd.NA)],
+    + [(c, None) for c in ("", "unknown", "NA", None, np.nan, pd.NA, pd.NaT)],
     ids=repr,
 )
 def test_every_token_of_the_sex(cell, sex, tiny):
@@ -723,6 +723,45 @@ def test_a_text_in_place_of_a_list_is_refused(name, tiny):
     assert str(caught.value) == f"{name}: got the text 'tremor', expected a list of ids, such as ['tremor']"
 
 
+@pytest.mark.parametrize("name", ["present", "absent"])
+def test_a_mapping_in_place_of_a_list_is_refused(name, tiny):
+    with pytest.raises(UsageError) as caught:
+        tiny.diagnose(**{name: {"tremor": 0.3}})
+    assert str(caught.value) == f"{name}: got a mapping, expected a list of ids; values between 0 and 1 go into uncertain"
+
+
+@pytest.mark.parametrize(("name", "example"), [("uncertain", 0.8), ("measurements", 5.5), ("context", True)])
+def test_a_list_in_place_of_a_mapping_is_refused(name, example, tiny):
+    with pytest.raises(UsageError) as caught:
+        tiny.diagnose(**{name: ["diabetes"]})
+    expected = f"{name}: got a list, expected a mapping from ids to values, such as {{'...': {example}}}"
+    assert str(caught.value) == expected
+
+
+LISTS_OF_IDS = {
+    "list": ["tremor", "fatigue"],
+    "tuple": ("fatigue", "tremor"),
+    "set": {"tremor", "fatigue"},
+    "array": np.array(["tremor", "fatigue"]),
+    "none_among_them": ["tremor", None, "fatigue"],
+}
+
+
+@pytest.mark.parametrize("name", LISTS_OF_IDS)
+def test_a_cell_of_a_frame_may_hold_a_list_of_ids(name, tiny):
+    lists = {"present": [LISTS_OF_IDS[name], [], None], "absent": [None, ("numbness",), np.array([])]}
+    texts = {"present": ["tremor;fatigue", "", ""], "absent": ["", "numbness", ""]}
+    pd.testing.assert_frame_equal(tiny.score(pd.DataFrame(lists, dtype=object)), tiny.score(pd.DataFrame(texts)))
+
+
+@pytest.mark.parametrize("cases", [{"tremor": [1]}, [{"tremor": 1}], pd.Series({"tremor": 1})], ids=["dict", "list", "series"])
+def test_what_is_no_frame_is_refused(cases, tiny):
+    with pytest.raises(UsageError) as caught:
+        tiny.score(cases)
+    got = type(cases).__name__
+    assert str(caught.value) == f"cases: got a {got}, expected a pandas DataFrame with a row for every case"
+
+
 # Lenient reading.
 
 
@@ -732,7 +771,7 @@ def test_lenient_reading_drops_the_cell_and_says_so(tiny):
         got = tiny.score(frame, lenient=True)
     assert str(caught[0].message).splitlines() == [
         "3 cells ignored:",
-        "line 1, tremr: unknown column 'tremr'; nearest: tremor; ignored",
+        "tremr: unknown column 'tremr'; nearest: tremor; ignored",
         "line 1, case 'b', age: got 500, expected an age from 0 to 120 years",
         f"line 0, case 'a', tremor: got 'maybe', expected {READING}",
     ]

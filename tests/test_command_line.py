@@ -669,6 +669,7 @@ SHOWN = {
     ],
     "cva": ["Stroke (stroke)", "prior:stroke@clinic"],
     "sudden_onset": ["Sudden onset (sudden_onset)", "level 2 of onset", "leak:sudden_onset", "Did it come on suddenly?"],
+    "onset": ["gradual_onset, sudden_onset", "link:stroke:sudden_onset", "leak:gradual_onset"],
     "hand_weakness": ["arm_weakness", "link:myopathy:hand_weakness"],
     "insulin": ["Insulin treatment (insulin)", "diabetes", "context:insulin", "or:low_sugar:insulin"],
     "haemoglobin_g_dl": ["Haemoglobin", "g/dl", "1.5 to 25", "low_haemoglobin: below 12 for female", "below 13 for male"],
@@ -715,6 +716,13 @@ def test_kb_coverage_tells_words_from_numbers_and_estimates_in_use_from_others(t
     rows = {line.split("  ")[0]: " ".join(line.split()[-6:]) for line in lines if line.endswith(" %")}
     assert rows["link"] == "31 1 0 32 100 %"
     assert "67 study rows from 2 sources, 0 expert estimates in use (1 more are superseded)." in lines
+
+
+def test_kb_coverage_counts_the_sources_of_a_base_without_estimates(tmp_path, edit):
+    edit.drop("studies.csv", "link_stroke_tremor")
+    edit.drop("sources.csv", "expert_estimate")
+    lines = text(run("kb", "coverage", "--kb", edit.folder, cwd=tmp_path).stdout).splitlines()
+    assert "66 study rows from 2 sources, 0 expert estimates in use." in lines
 
 
 def test_kb_show_says_what_the_network_has_where_syndromes_bring_more(tmp_path):

@@ -290,6 +290,15 @@ def test_even_odds_on_a_finding_say_nothing(problem, data):
     assert_same(said, replace(silent, log_evidence=silent.log_evidence + np.log(0.5), syndrome=syndrome), 1e-11, 1e-13)
 
 
+def test_what_is_masked_is_not_observed():
+    example = random_example(5, 4, 3, n_context=2)
+    evidence, context = np.array([[1.0, 0.0, 1.0], [0.3, 1.0, 0.0]]), np.array([[1, 0], [0, 1]])
+    hidden, unasked = np.array([[0, 0, 1], [1, 0, 0]]) == 1, np.array([[0, 1], [1, 1]]) == 1
+    masked = posterior(example.network(), np.ma.array(evidence, mask=hidden), np.ma.array(context, mask=unasked))
+    plain = posterior(example.network(), np.where(hidden, nan, evidence), np.where(unasked, nan, context))
+    assert_bits(masked, plain)
+
+
 @few
 @given(problems(INNER), INNER)
 def test_an_uncertain_finding_is_the_average_of_both_answers(problem, v):

@@ -195,6 +195,13 @@ DEFECTS = {
         [cell(F, "arm_weakness", "implies", "fatigue"), cell(F, "fatigue", "implies", "tremor;hand_weakness")],
         ["findings.csv:<arm_weakness>.implies: cyclic implication: arm_weakness => fatigue => hand_weakness => arm_weakness"],
     ),
+    "implies_a_level": (
+        [cell(F, "tremor", "implies", "gradual_onset"), cell(F, "sudden_onset", "implies", "gradual_onset")],
+        [
+            "findings.csv:<sudden_onset>.implies: got 'gradual_onset', a level of onset, of which a case has one: take it out",
+            "findings.csv:<tremor>.implies: got 'gradual_onset', a level of onset, of which a case has one: take it out",
+        ],
+    ),
     "implies_itself": (
         [cell(F, "tremor", "implies", "tremor")],
         ["findings.csv:<tremor>.implies: cyclic implication: tremor => tremor"],
@@ -587,6 +594,10 @@ DEFECTS = {
             "studies.csv.quantity: no prevalence for myopathy",
         ],
     ),
+    "interval_without_ends": (
+        [cell(S, "link_stroke_numbness", "interval", "90")],
+        ["studies.csv:<link_stroke_numbness>.interval: got '90' without low and high"],
+    ),
     "interval_without_width": (
         [cell(S, "prior_myopathy", "low", "0.001"), cell(S, "prior_myopathy", "high", "0.001")],
         ["studies.csv:<prior_myopathy>.low: the interval has no width", "studies.csv.quantity: no prevalence for myopathy"],
@@ -749,9 +760,34 @@ UNREADABLE_ROWS = {
         ["causes.csv:1.familie: unknown column; nearest: family", "causes.csv:1.family: column is missing"],
     ),
     "column_twice": ([text(C, "description\n", "description,course\n")], ["causes.csv:1.course: column stands twice"]),
-    "not_utf8": ([append(C, b"\xff")], ["causes.csv: not UTF-8: byte 554"]),
-    "file_missing": ([lambda edit: (edit.folder / C).unlink()], ["causes.csv: file is missing"]),
 }
+
+UNREADABLE_TABLES = {
+    "file_missing": (lambda edit: (edit.folder / C).unlink(), ["causes.csv: file is missing"]),
+    "no_sources": (lambda edit: (edit.folder / R).unlink(), ["sources.csv: file is missing"]),
+    "no_findings": (lambda edit: (edit.folder / F).unlink(), ["findings.csv: file is missing"]),
+    "not_utf8": (append(C, b"\xff"), ["causes.csv: not UTF-8: byte 554"]),
+    "header": (
+        text(X, "age_from,age_to", "from,age_to"),
+        ["context.csv:1.from: unknown column; nearest: age_from", "context.csv:1.age_from: column is missing"],
+    ),
+    "open_quote": (append(R, b'x,"y'), ["sources.csv:5: not valid CSV: unexpected end of data"]),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE_TABLES)
+def test_a_table_that_cannot_be_read_is_the_only_problem(name, edit):
+    change, expected = UNREADABLE_TABLES[name]
+    assert problems_after(edit, change) == expected
+    edit.cell(S, "prior_anaemia", "quality", "good")
+    assert [p.split(":")[0] for p in problems_after(edit)] == [*(p.split(":")[0] for p in expected), S]
+
+
+def test_files_may_begin_with_a_byte_order_mark(edit):
+    for file in (K, C, S):
+        path = edit.folder / file
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert problems_after(edit) == []
 
 
 @pytest.mark.parametrize("name", UNREADABLE_ROWS)

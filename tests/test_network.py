@@ -430,6 +430,48 @@ def test_an_uncertain_finding_and_what_it_implies_do_not_count_twice(tiny):
         assert answer.log_evidence == pytest.approx(log_evidence, abs=1e-12), name
 
 
+def test_a_level_and_what_it_implies_do_not_count_twice(edit):
+    """sudden_onset => fatigue => numbness: the referee says what each of them may be, with certainty."""
+    edit.cell("findings.csv", "sudden_onset", "implies", "fatigue")
+    edit.cell("findings.csv", "fatigue", "implies", "numbness")
+    for cause in ("stroke", "neuropathy", "myopathy", "low_sugar", "anaemia"):
+        edit.cell("studies.csv", f"link_{cause}_fatigue", "value", "0.9")
+    for cause in ("stroke", "neuropathy", "anaemia"):
+        edit.cell("studies.csv", f"link_{cause}_numbness", "value", "0.95")
+    for cause in ("myopathy", "low_sugar"):
+        edit.copy("studies.csv", "link_stroke_numbness", id=f"link_{cause}_numbness", cause=cause, value="0.95")
+    edit.cell("studies.csv", "leak_numbness", "value", "0.2")
+    model = ddx.load(edit.folder)
+    levels = {"none": ("", 0.0), "gradual": ("gradual_onset", 0.0), "sudden": ("sudden_onset", 1.0)}
+    for sudden, gradual, fatigue, numbness in itertools.product(
+        (0.7, 0.0, 1.0), (0.4, None), (0.3, 0.0, 1.0), (0.6, 0.0, None)
+    ):
+        values = {"sudden_onset": sudden, "gradual_onset": gradual, "fatigue": fatigue, "numbness": numbness}
+        said = {name: v for name, v in values.items() if v is not None}
+        parts = []
+        for (level, reached), tired, numb in itertools.product(levels.values(), (1.0, 0.0), (1.0, 0.0)):
+            so = {"sudden_onset": reached, "gradual_onset": float(level == "gradual_onset"), "fatigue": tired, "numbness": numb}
+            weight = np.prod([v if so[name] else 1.0 - v for name, v in said.items()])
+            unsaid, broken = numbness is None and numb, tired > numb and numbness is not None
+            if unsaid or broken or weight == 0.0 or reached > tired:
+                continue
+            present = [f for f in ("fatigue", "numbness") if f in said and so[f]]
+            absent = [f for f in ("fatigue", "numbness") if f in said and not so[f]]
+            onset = {"present": [level]} if level else {"absent": ["gradual_onset", "sudden_onset"]}
+            case = {"present": [*present, *onset.get("present", [])], "absent": [*absent, *onset.get("absent", [])]}
+            parts.append((weight, model.diagnose(**case, age=50, sex="male")))
+        uncertain = {name: v for name, v in said.items() if 0.0 < v < 1.0}
+        present, absent = ([f for f, v in said.items() if v == end] for end in (1.0, 0.0))
+        if not parts:
+            with pytest.raises(ddx.CaseError):
+                model.diagnose(present, absent, uncertain, age=50, sex="male")
+            continue
+        answer = model.diagnose(present, absent, uncertain, age=50, sex="male")
+        expected, log_evidence = mixture(*parts)
+        np.testing.assert_allclose(answer.posterior[expected.index], expected, rtol=1e-12, err_msg=str(said))
+        assert answer.log_evidence == pytest.approx(log_evidence, abs=1e-12), said
+
+
 CHAINS = (
     "wrist_drop",
     "hand_weakness",

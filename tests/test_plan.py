@@ -454,6 +454,12 @@ def test_a_case_too_large_is_refused_with_its_row_and_size(kernel):
     assert str(error.value.of_row(7)) == too_large(7, 34, f"{error.value.gib:.3g}", "4")
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_budget_that_is_no_number_is_one_that_nothing_fits_into(kernel):
+    with pytest.raises(EvidenceTooLarge, match="the budget is nan GiB"):
+        posterior(dense(3, 3), np.ones((1, 3)), kernel=kernel, memory_gib=nan)
+
+
 @pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_nothing_is_allocated_for_a_case_that_is_refused(kernel):

@@ -503,9 +503,29 @@ MEANINGLESS = {
     "level: got 95, expected a number inside (0, 1)": lambda m: sensitivity.intervals(m, TWO, level=95),
     "draws: got -1, expected 0 or more": lambda m: m.diagnose().table(draws=-1),
     "seed: got -1, expected 0 or more": lambda m: m.diagnose().table(seed=-1),
+    "parameters: got the text 'leak:tremor', expected a list of ids, such as ['leak:tremor']": lambda m: sensitivity.flips(
+        m, {}, "leak:tremor"
+    ),
+    "parameters: got none, expected ids of parameters that vary": lambda m: sensitivity.sobol(m, {}, "stroke", []),
+    "limit: got nan, expected standard deviations above 0": lambda m: sensitivity.flips(m, {}, limit=np.nan),
+    "limit: got -1, expected standard deviations above 0": lambda m: sensitivity.flips(m, {}, limit=-1),
+    "case: got a str, expected a Diagnosis or the arguments of Model.diagnose by name": lambda m: sensitivity.one_way(
+        m, "tremor", "stroke"
+    ),
+    "case: unknown argument 'presnt'; nearest: present; known: present, absent, uncertain, measurements, age, sex, context": (
+        lambda m: sensitivity.one_way(m, {"presnt": ["tremor"]}, "stroke")
+    ),
+    "cases: got a dict, expected a pandas DataFrame with a row for every case": lambda m: sensitivity.intervals(m, {}),
     "factors: got none, expected numbers above 0": lambda m: sensitivity.prevalence_shift(m, {}, "stroke", []),
     "factors: got inf, expected numbers above 0": lambda m: sensitivity.prevalence_shift(m, {}, "stroke", [np.inf]),
 }
+
+
+def test_a_parameter_that_is_asked_for_twice_has_one_row(clinic):
+    case, twice = {"present": ["tremor"]}, ["leak:tremor", "leak:tremor", "link:stroke:tremor"]
+    assert sensitivity.one_way(clinic, case, "stroke", twice).index.is_unique
+    assert sensitivity.flips(clinic, case, twice, limit=50.0).index.is_unique
+    assert sorted(sensitivity.sobol(clinic, case, "stroke", twice, n=16).index) == ["leak:tremor", "link:stroke:tremor"]
 
 
 @pytest.mark.parametrize("message", MEANINGLESS)

@@ -228,12 +228,33 @@ def test_aliases_are_understood_with_the_model(tiny):
         validation.report(posteriors, ["", "weak_arm"], model=tiny)
 
 
+def test_true_causes_may_be_lists():
+    named = validation.report(POSTERIORS, TRUTH, resamples=0).by_item
+    lists = [[part for part in cell.split(";") if part] for cell in TRUTH]
+    pd.testing.assert_frame_equal(validation.report(POSTERIORS, lists, resamples=0).by_item, named)
+
+
 def test_a_file_of_posteriors_can_be_measured_as_it_is():
     frame = POSTERIORS.reset_index(names="case_id")
     found = validation.report(frame, TRUTH, resamples=0)
     assert found.by_item["case"].tolist() == ["a", "b", "b", "c"]
     series = pd.Series(TRUTH, index=list("abcd"))
     assert validation.report(frame, series, resamples=0).top_1.value == 0.75
+
+
+def test_leading_causes_and_intervals_in_a_file_of_posteriors_are_read_over():
+    plain = validation.report(POSTERIORS, TRUTH, resamples=0)
+    beside = {"cause_1": "stroke", "posterior_1": 0.9, "stroke_low": 0.99, "stroke_high": 1.0, "anaemia_low": NAN}
+    found = validation.report(POSTERIORS.assign(**beside), TRUTH, resamples=0)
+    pd.testing.assert_frame_equal(found.overall, plain.overall)
+    pd.testing.assert_frame_equal(found.per_cause, plain.per_cause)
+
+
+def test_with_the_model_a_column_that_is_no_cause_is_refused(tiny):
+    posteriors = tiny.score(pd.DataFrame({"tremor": [1]})).assign(strok=0.5)
+    with pytest.raises(ddx.UsageError) as caught:
+        validation.report(posteriors, ["stroke"], model=tiny)
+    assert str(caught.value) == "posteriors: column 'strok' is no cause of tiny; nearest: stroke; take it out"
 
 
 @pytest.mark.parametrize(
@@ -275,6 +296,7 @@ def test_a_file_of_posteriors_can_be_measured_as_it_is():
         ),
         (POSTERIORS, TRUTH, {"bins": 0}, "bins: got 0, expected 1 or more"),
         (POSTERIORS, TRUTH, {"resamples": -1}, "resamples: got -1, expected 0 or more"),
+        (POSTERIORS, TRUTH, {"seed": -1}, "seed: got -1, expected 0 or more"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(posteriors, truth, options, message):
@@ -410,6 +432,7 @@ def test_observed_is_a_probability_for_all_findings_or_by_kind(tiny):
     ("arguments", "message"),
     [
         ({"n": -1}, "n: got -1, expected a number of cases, 0 or more"),
+        ({"n": 1, "seed": np.int64(-1)}, "seed: got -1, expected 0 or more"),
         ({"n": 1, "observed": 1.5}, "observed: got 1.5, expected a probability from 0 to 1"),
         ({"n": 1, "observed": NAN}, "observed: got nan, expected a probability from 0 to 1"),
         ({"n": 1, "observed": {"lab": -0.5}}, "observed: lab: got -0.5, expected a probability from 0 to 1"),

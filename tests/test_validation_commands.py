@@ -95,6 +95,8 @@ def test_simulate_takes_fractions_by_kind(run, tiny):
     ("options", "message"),
     [
         (["--observed", "few"], "--observed: got 'few', expected a number, or KIND=NUMBER"),
+        (["--observed", "lab=nan"], "--observed: got 'lab=nan', expected a number, or KIND=NUMBER"),
+        (["--setting", ""], "unknown setting ''; known: general, clinic, balanced"),
         (
             ["--observed", "0.5", "--observed", "lab=1"],
             "--observed: got a number for all kinds and numbers for single ones; give one or the other",
@@ -177,6 +179,21 @@ def test_the_column_of_the_truth_may_have_any_name(run, cases, tiny_folder):
         "",
         f"ddx: {cases}: has no column 'verdicts'; nearest: verdict; name the one with the true causes\n",
     )
+
+
+def test_evaluate_takes_lists_of_true_causes_and_no_long_form(run, tmp_path, tiny_folder):
+    rows = (
+        '{"present": ["tremor"], "final_diagnosis": ["stroke", "anaemia"]}\n{"present": ["fatigue"], "final_diagnosis": []}\n'
+    )
+    (tmp_path / "cases.jsonl").write_text(rows, encoding="utf-8")
+    code, out, err = run("evaluate", "cases.jsonl", "--kb", tiny_folder, "--json", "--resamples", 0)
+    assert (code, err) == (0, "2 cases scored, 0 rejected\n")
+    document = json.loads(out)
+    assert [item["truth"] for item in document["by_item"]] == ["stroke", "anaemia"]
+    assert document["without_cause"] == 1
+    (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\na,final_diagnosis,stroke\n", encoding="utf-8")
+    message = "is in long form, which has no column of true causes; give a row for every case, wide or in list form"
+    assert run("evaluate", "long.csv", "--kb", tiny_folder) == (2, "", f"ddx: long.csv: {message}\n")
 
 
 def test_evaluate_without_a_usable_case_says_why(run, cases, tiny_folder):

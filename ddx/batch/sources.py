@@ -25,6 +25,7 @@ STREAM = "-"
 FORMATS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 LONG = (CASE_ID, "id", "value")
+_LISTED = (*LISTS, "final_diagnosis")  # columns whose cells may be lists of ids
 MOST_CELLS = 1 << 22  # of a chunk whose rows name their own columns
 
 
@@ -273,7 +274,7 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return column
     lists = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
-    if name.strip() in LISTS and lists and not column.flatten().null_count:
+    if name.strip() in _LISTED and lists and not column.flatten().null_count:
         return pc.binary_join(column, ";")
     return pa.array([None if cell is None else _text_cell(name, cell) for cell in _objects_of(column)], pa.string())
 
@@ -325,7 +326,7 @@ def _json_cell(name: str, value: Any) -> Any:
 
 def _text_cell(name: str, value: Any) -> str:
     """Lists of ids with ';' between; what is no value of a cell as it would stand in JSON, for its reject."""
-    if isinstance(value, list) and name.strip() in LISTS:
+    if isinstance(value, list) and name.strip() in _LISTED:
         # A null among ids says nothing, as between ';;' in text.
         return ";".join(_text_cell("", item) for item in value if item is not None)
     if isinstance(value, (list, dict, bool, type(None))):

@@ -1,7 +1,7 @@
 """Cases in any form -> evidence, with a reject for everything that cannot be used."""
 
 from ddx.cases.columns import CASE_ID, LISTS, Column, interpret
-from ddx.cases.encode import Encoded, case_ids, encode, from_mapping, unknown_columns
+from ddx.cases.encode import Encoded, case_ids, encode, from_frame, from_mapping, unknown_columns
 from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import REJECT_COLUMNS, CaseError, Reject
 from ddx.cases.values import both
@@ -19,6 +19,7 @@ __all__ = [
     "both",
     "case_ids",
     "encode",
+    "from_frame",
     "from_mapping",
     "interpret",
     "select",

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddx.cases import values
-from ddx.cases.columns import CASE_ID, SPECIAL, Column
+from ddx.cases.columns import CASE_ID, SPECIAL, Column, interpret
 from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import Reject
 from ddx.cases.statements import Statements
 from ddx.cases.values import BadCell
-from ddx.errors import nearest
+from ddx.errors import UsageError, nearest
 from ddx.knowledge import KnowledgeBase
 from ddx.network import Evidence, select
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HINTS = 100
 Cells = Any  # a sequence of hashable values, or an Arrow array
@@ -69,15 +72,32 @@ def encode(
     return Encoded(select(evidence, rows), rows, [ids[i] for i in rows.tolist()], statements.rejects)
 
 
-def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column]) -> list[Reject]:
-    """A reject for every column that a lenient reading passes over."""
+def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column], line: int = 1) -> list[Reject]:
+    """A reject for every column that a lenient reading passes over; ``line``: of the header, -1 where there is none."""
     known = [*SPECIAL, *(n for n, (kind, _) in kb.names.items() if kind != "cause")]
     unknown = [c.name for c in columns if c.kind == "unknown"]
     # To look for near names takes a millisecond each, and a table may have a million columns.
     hints = {name: nearest(name, known) for name in unknown[:_HINTS]}
     return [
-        Reject(1, "", name, "", "unknown_column", f"unknown column {name!r}{hints.get(name, '')}; ignored") for name in unknown
+        Reject(line, "", name, "", "unknown_column", f"unknown column {name!r}{hints.get(name, '')}; ignored")
+        for name in unknown
     ]
+
+
+def from_frame(
+    kb: KnowledgeBase, frame: pd.DataFrame, lenient: bool = False
+) -> tuple[tuple[Column, ...], list[Sequence[Hashable]]]:
+    """Meaning and content of the columns of a frame of cases.
+
+    Raises
+    ------
+    UsageError
+        No frame, or what ``interpret`` refuses.
+    """
+    if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
+        raise UsageError(f"cases: got a {type(frame).__name__}, expected a pandas DataFrame with a row for every case")
+    columns = interpret([str(name) for name in frame.columns], kb, lenient)
+    return columns, [frame.iloc[:, i].tolist() for i in range(frame.shape[1])]
 
 
 def from_mapping(
@@ -164,7 +184,7 @@ def _read(statements: Statements, column: Column, content: Cells) -> None:
 
 def _listed(statements: Statements, column: str, content: Cells) -> list[tuple[str, NDArray[np.intp]]]:
     """Every id of a list column with the rows that name it (once a row is enough)."""
-    distinct, code = _distinct(content)
+    distinct, code = _distinct(content if hasattr(content, "dictionary_encode") else list(map(values.joined, content)))
     named: dict[str, list[int]] = {}
     for position, cell in enumerate(distinct):
         if values.is_unknown(cell):

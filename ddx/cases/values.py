@@ -30,10 +30,18 @@ class Twice(str):
 
 
 def is_unknown(cell: Hashable) -> bool:
-    """Empty, NA, nan, None or 'unknown' in any case."""
+    """Empty, NA, nan, None, NaT or 'unknown' in any case."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return True
-    return str(cell).strip().lower() in UNKNOWN or str(cell) == "<NA>"
+    text = str(cell)
+    return text.strip().lower() in UNKNOWN or text == "<NA>" or (text == "NaT" and not isinstance(cell, str))
+
+
+def joined(cell: object) -> object:
+    """A list of ids (a tuple, set or array of them) as the text that holds them, separated by ';'; any other cell as it is."""
+    if not isinstance(cell, (list, tuple, set, frozenset)) and getattr(cell, "ndim", 0) != 1:
+        return cell
+    return ";".join(str(name) for name in cell if not is_unknown(name))  # type: ignore[attr-defined]
 
 
 def reading(cell: Hashable) -> float:

@@ -316,7 +316,8 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="Id or alias of a cause, syndrome, finding, context variable or measurement, or id of a parameter."
+            help="Id or alias of a cause, syndrome, finding (also a graded one), context variable or measurement, or id of "
+            "a parameter."
         ),
     ],
     kb: Kb = "limb",

@@ -32,10 +32,10 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
     from ddx.validation import parameter_changes, posterior_changes, read_cases
 
     before, after = load_knowledge(old), load_knowledge(new)
-    setting = setting or after.default_setting
+    setting = after.default_setting if setting is None else setting
     models = Model(before, setting), Model(after, setting)
     parameters = parameter_changes(before, after)
-    source = cases or (str(EXAMPLES) if EXAMPLES.is_file() else None)
+    source = cases if cases is not None else str(EXAMPLES) if EXAMPLES.is_file() else None
     posteriors, compared, rejects = None, 0, []
     if source is not None:
         frame, lines, ragged = read_cases(source)

@@ -26,7 +26,7 @@ _BASES = ("numbers", "words", "estimates")
 
 
 def show_item(kb: KnowledgeBase, name: str) -> None:
-    """A cause, syndrome, finding, context or measurement and its parameters, or one parameter and its studies."""
+    """A cause, syndrome, finding (graded or not), context or measurement with its parameters; a parameter with its studies."""
     out = console()
     if name in kb.parameters:
         _studies(out, kb, kb.parameters[name])
@@ -36,9 +36,13 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
         _fields(out, {"syndrome": f"{syndrome.label} ({name})", "": syndrome.description})
         _parameters(out, kb, name)
         return
+    if name in kb.graded:
+        _fields(out, {"graded": name, "levels": ", ".join(kb.graded[name])})
+        _parameters(out, kb, *kb.graded[name])
+        return
     kind, id_ = kb.names.get(name, ("", ""))
     if not kind:
-        known = [*kb.names, *kb.syndromes, *kb.parameters]
+        known = [*kb.names, *kb.syndromes, *kb.graded, *kb.parameters]
         raise UsageError(f"nothing is called {name!r} in {kb.name}{nearest(name, known)}")
     if kind == "measurement":
         m = kb.measurements[id_]
@@ -105,9 +109,8 @@ def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
     used = {s for p in kb.parameters.values() for s in p.studies}
     estimated = sum(kb.studies[s].source == EXPERT for s in used)
     superseded = f" ({rows[True] - estimated} more are superseded)" if rows[True] > estimated else ""
-    out.print(
-        f"\n{rows[False]} study rows from {len(kb.sources) - 1} sources, {estimated} expert estimates in use{superseded}."
-    )
+    cited = len(kb.sources.keys() - {EXPERT})
+    out.print(f"\n{rows[False]} study rows from {cited} sources, {estimated} expert estimates in use{superseded}.")
     out.print("numbers: pooled from published numbers. words: the sources give the frequency in words, or only bound it.")
     out.print("An expert estimate is a number without a source; it has a wide interval and gives way to the first study.")
     reasons: dict[str, list[Parameter]] = defaultdict(list)
@@ -183,12 +186,12 @@ def _fields(out: Console, fields: dict[str, str]) -> None:
     out.print()
 
 
-def _parameters(out: Console, kb: KnowledgeBase, id_: str) -> None:
+def _parameters(out: Console, kb: KnowledgeBase, *ids: str) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("parameter", "value", "distribution", "sources"):
         table.add_column(name, justify="right" if name == "value" else "left", overflow="fold")
     for parameter in kb.parameters.values():
-        if id_ in parameter.id.replace("@", ":").replace("+", ":").split(":"):
+        if set(ids).intersection(parameter.id.replace("@", ":").replace("+", ":").split(":")):
             sources = ", ".join(dict.fromkeys(kb.studies[s].source for s in parameter.studies))
             table.add_row(parameter.id, f"{parameter.value:.3g}", _distribution(parameter), sources)
     out.print(table)

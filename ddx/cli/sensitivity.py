@@ -39,7 +39,7 @@ def show_case(
     if plot is not None:
         _check_plot(plot)
     diagnosis = model.diagnose(**case)
-    watched = target or str(diagnosis.posterior.index[0])
+    watched = str(diagnosis.posterior.index[0]) if target is None else target
     found = sensitivity.one_way(model, diagnosis, watched, level=level)
     if output is not None:
         write_file(_csv(found), output)

@@ -41,7 +41,9 @@ def fractions(given: Sequence[str]) -> float | dict[str, float]:
         try:
             value = float(number)
         except ValueError:
-            raise UsageError(f"--observed: got {text!r}, expected a number, or KIND=NUMBER") from None
+            value = math.nan
+        if math.isnan(value):
+            raise UsageError(f"--observed: got {text!r}, expected a number, or KIND=NUMBER")
         if values.setdefault(kind, value) != value:
             raise UsageError(f"--observed: {kind or 'all kinds'} got both {values[kind]:g} and {value:g}; keep one")
     if "" in values and len(values) > 1:

@@ -36,7 +36,7 @@ def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) ->
 
 def refuse_large(problem: Problem, doubles: Floats, memory_gib: float) -> None:
     """Raise EvidenceTooLarge for the first case beyond the budget."""
-    large = np.flatnonzero(doubles > memory_gib * 2**27)
+    large = np.flatnonzero(~(doubles <= memory_gib * 2**27))  # nan is no budget that anything fits into
     if len(large):
         row = int(large[0])
         n_findings = int((problem.findings[row] > 0.0).sum())
@@ -101,8 +101,13 @@ def all_context(problem: Problem, solved: Solved) -> Floats:
     return context
 
 
+def _unmasked(array: ArrayLike) -> ArrayLike:
+    """What is masked is not observed; NumPy would take it for the number that lies there."""
+    return np.ma.MaskedArray(array, dtype=np.float64).filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
+
+
 def _evidence(evidence: ArrayLike, network: Network) -> Floats:
-    findings = np.asarray(evidence, dtype=np.float64)
+    findings = np.asarray(_unmasked(evidence), dtype=np.float64)
     if findings.ndim != 2 or findings.shape[1] != network.n_findings:
         raise ValueError(f"evidence: got shape {findings.shape}, expected (N, F) with F = {network.n_findings}")
     if network.n_cases is not None and network.n_cases != len(findings):
@@ -116,7 +121,7 @@ def _context(context: ArrayLike | None, network: Network, n_cases: int) -> Float
     shape = (n_cases, network.n_context)
     if context is None:
         return np.full(shape, np.nan)
-    observed = np.array(context, dtype=np.float64)
+    observed = np.array(_unmasked(context), dtype=np.float64)
     if observed.shape != shape:
         raise ValueError(f"context: got shape {observed.shape}, expected (N, C) = {shape}")
     if not (np.isnan(observed) | (observed == 0.0) | (observed == 1.0)).all():

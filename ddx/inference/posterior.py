@@ -99,8 +99,8 @@ def posterior(
     ----------
     network : Network
     evidence : (N, F)
-        1 present, 0 absent, nan not observed; a number v in between is virtual evidence with likelihoods v for
-        present and 1 - v for absent.
+        1 present, 0 absent, nan (or masked) not observed; a number v in between is virtual evidence with likelihoods v
+        for present and 1 - v for absent.
     context : (N, C), optional
         1 present, 0 absent, nan not observed; all not observed when left out.
     method : "exact", "auto" or "bounds"
@@ -138,7 +138,7 @@ def posterior(
         raise ValueError(f"method: got {method!r}, allowed: {', '.join(get_args(Method))}")
     problem = checked(network, evidence, context)
     solved = run(problem, kernel, memory_gib * 2**27)
-    large = solved.doubles > memory_gib * 2**27
+    large = ~(solved.doubles <= memory_gib * 2**27)
     if method == "exact":
         refuse_large(problem, solved.doubles, memory_gib)
     certain = None

@@ -147,10 +147,11 @@ def _findings(kb: KnowledgeBase) -> Iterator[Problem]:
 def _implications(kb: KnowledgeBase) -> Iterator[Problem]:
     for finding in kb.findings.values():
         for implied in finding.implies:
-            if implied not in kb.findings:
-                yield Problem(
-                    "findings.csv", finding.line, "implies", f"unknown finding {implied!r}{nearest(implied, kb.findings)}"
-                )
+            message = f"unknown finding {implied!r}{nearest(implied, kb.findings)}" if implied not in kb.findings else ""
+            if not message and (graded := kb.findings[implied].graded):
+                message = f"got {implied!r}, a level of {graded}, of which a case has one: take it out"
+            if message:
+                yield Problem("findings.csv", finding.line, "implies", message)
     done: set[str] = set()
     for start in kb.findings:
         cycle = _cycle(kb, start, [], done)

@@ -163,7 +163,8 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         return None, problems
     settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
     usable = _resolved(studies, causes, syndromes, findings, context, sources, settings, problems, unread)
-    measurements = read_measurements(meta["measurements"], findings, problems)
+    measurements = read_measurements(meta["measurements"], None if "findings.csv" in unread else findings, problems)
+    parameters = collect(usable, causes, syndromes, findings, context, [] if unread.intersection(FILES) else problems)
     knowledge = KnowledgeBase(
         name=meta["name"],
         version=meta["version"],
@@ -178,12 +179,13 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         measurements=MappingProxyType(measurements),
         sources=MappingProxyType(sources),
         studies=MappingProxyType(studies),
-        parameters=MappingProxyType(collect(usable, causes, syndromes, findings, context, problems)),
+        parameters=MappingProxyType(parameters),
         syndromes=MappingProxyType(syndromes),
         digest=digest(folder),
         folder=str(folder),
     )
-    problems += check(knowledge)
+    if not unread.intersection(FILES):  # what a table does not say that cannot be read is no problem of the others
+        problems += check(knowledge)
     return knowledge, problems
 
 
@@ -227,7 +229,8 @@ def _resolved(
 ) -> list[Study]:
     """Study rows whose ids exist and whose numbers fit their quantity; the others are reported.
 
-    An id whose own row could not be read is not reported again. A syndrome is a finding of causes and a cause of findings.
+    An id whose own row, or whose table, could not be read is not reported again. A syndrome is a finding of causes and a cause
+    of findings.
     """
     usable = []
     parents, children = {**causes, **syndromes}, {**findings, **syndromes}
@@ -236,18 +239,19 @@ def _resolved(
     for study in studies.values():
         found: list[tuple[str, str]] = []
         waiting = False
-        places: Iterable[tuple[str, Iterable[str], Mapping[str, object]]] = (
-            ("cause", [study.cause], parents if study.quantity == "sensitivity" else causes),
-            ("finding", [study.finding], children),
-            ("context", [study.context], context),
-            ("group", study.group, groups),
-            ("setting", [study.setting], clinics),
-            ("source", [study.source], sources),
+        places: Iterable[tuple[str, Iterable[str], Mapping[str, object], set[str]]] = (
+            ("cause", [study.cause], parents if study.quantity == "sensitivity" else causes, {"causes.csv", "syndromes.csv"}),
+            ("finding", [study.finding], children, {"findings.csv", "syndromes.csv"}),
+            ("context", [study.context], context, {"context.csv"}),
+            ("group", study.group, groups, {"context.csv"}),
+            ("setting", [study.setting], clinics, set()),
+            ("source", [study.source], sources, {"sources.csv"}),
         )
-        for column, got, known in places:
+        for column, got, known, files in places:
             strange = [g for g in got if g and g not in known]
-            waiting |= column != "source" and bool(unread.intersection(strange))
-            found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in unread]
+            lost = strange if unread & files else sorted(unread.intersection(strange))
+            waiting |= column != "source" and bool(lost)
+            found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in lost]
         needed, allowed = QUANTITIES[study.quantity]
         for column in ("cause", "finding", "context", "group", "setting"):
             filled = bool(getattr(study, column))
@@ -285,6 +289,8 @@ def _number_problems(study: Study) -> Iterable[tuple[str, str]]:
         yield "low", f"got {study.low:g} to {study.high:g}, which does not hold the value {study.value:g}"
     elif study.low is not None and study.low == study.high:
         yield "low", "the interval has no width"
+    if study.interval and study.low is None and study.high is None:
+        yield "interval", f"got {study.interval!r} without low and high"
     if study.counts and n is None:
         yield "counts", f"got {study.counts!r} without a denominator"
     if x is not None and n is None and study.quantity != "incidence":
@@ -305,7 +311,7 @@ _META = ("name", "version", "schema_version", "title", "licence", "intended_use"
 
 def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
     try:
-        meta = tomllib.loads(path.read_text(encoding="utf-8"))
+        meta = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(Problem(path.name, None, "", f"cannot be read: {error}"))
         return None

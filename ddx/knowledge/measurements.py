@@ -11,9 +11,9 @@ from ddx.knowledge.schema import RESERVED, SEXES, Finding, Measurement, Threshol
 
 
 def read_measurements(
-    tables: Mapping[str, Any], findings: Mapping[str, Finding], problems: list[Problem]
+    tables: Mapping[str, Any], findings: Mapping[str, Finding] | None, problems: list[Problem]
 ) -> dict[str, Measurement]:
-    """Measurements without a problem; the others are reported."""
+    """Measurements without a problem; the others are reported. ``findings`` None: nobody knows them."""
     measurements = {}
     for name, table in tables.items():
         found = [("", f"{name!r}: {message}") for message in _id_problems(name)]
@@ -48,7 +48,7 @@ def _id_problems(name: str) -> Iterator[str]:
         yield "is a column of every table of cases or posteriors"
 
 
-def _measurement_problems(table: Any, findings: Mapping[str, Finding]) -> Iterator[tuple[str, str]]:
+def _measurement_problems(table: Any, findings: Mapping[str, Finding] | None) -> Iterator[tuple[str, str]]:
     keys = ("label", "unit", "loinc", "plausible", "findings")
     if not isinstance(table, dict) or set(table) != set(keys):
         got = f"keys {', '.join(sorted(table))}" if isinstance(table, dict) else repr(table)
@@ -71,13 +71,13 @@ def _measurement_problems(table: Any, findings: Mapping[str, Finding]) -> Iterat
             yield f".findings[{i}]", message
 
 
-def _threshold_problems(rule: Any, plausible: list[float], findings: Mapping[str, Finding]) -> Iterator[str]:
+def _threshold_problems(rule: Any, plausible: list[float], findings: Mapping[str, Finding] | None) -> Iterator[str]:
     known = {"finding", "below", "at_least", "sex"}
     limits = [rule[k] for k in ("below", "at_least") if k in rule] if isinstance(rule, dict) else []
     if len(limits) != 1 or set(rule) - known or not isinstance(rule.get("finding"), str) or not _is_number(limits[0]):
         yield f"got {rule!r}, expected a finding, below or at_least with a number, and sex if it matters"
         return
-    if rule["finding"] not in findings:
+    if findings is not None and rule["finding"] not in findings:
         yield f"unknown finding {rule['finding']!r}{nearest(rule['finding'], findings)}"
     if not plausible[0] <= limits[0] <= plausible[1]:
         yield f"got the limit {limits[0]:g}, outside the plausible {plausible[0]:g} to {plausible[1]:g}"

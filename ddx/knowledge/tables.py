@@ -84,9 +84,11 @@ def read_table(
     """Line number and converted cells of every row without a problem.
 
     Problems are appended to ``problems``; the ids of rows that have some are added to ``unread``, so that nobody reports
-    them as unknown as well. The header must hold exactly ``columns``, in any order.
+    them as unknown as well, and so is the name of a file that is no such table. The header must hold exactly ``columns``, in
+    any order.
     """
     file = path.name
+    unread.add(file)
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -108,6 +110,7 @@ def read_table(
             if cells:
                 yield from _row(file, line, header, cells, columns, problems, unread)
             line = reader.line_num + 1
+        unread.remove(file)
     except csv.Error as error:
         problems.append(Problem(file, reader.line_num, "", f"not valid CSV: {error}"))
 

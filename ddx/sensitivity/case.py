@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ddx.cases import CaseError, encode, interpret, select
+from ddx.cases import CaseError, encode, from_frame, select
 from ddx.diagnosis import Diagnosis, Model
 from ddx.errors import UsageError, nearest
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Parameter
 from ddx.network import Evidence
 from ddx.values import inside
 
+_ARGUMENTS = ("present", "absent", "uncertain", "measurements", "age", "sex", "context")
 Case = Diagnosis | Mapping[str, Any]
 
 
@@ -23,6 +24,11 @@ def diagnosis_of(model: Model, case: Case) -> Diagnosis:
     """A case as ``Model.diagnose`` returned it, or the arguments for that: {"present": ["ptosis"], "age": 34}."""
     if isinstance(case, Diagnosis):
         return case if case.model is model else Diagnosis(model, case.evidence, model.network.posterior(case.evidence))
+    if not isinstance(case, Mapping):
+        raise UsageError(f"case: got a {type(case).__name__}, expected a Diagnosis or the arguments of Model.diagnose by name")
+    for name in case:
+        if name not in _ARGUMENTS:
+            raise UsageError(f"case: unknown argument {name!r}{nearest(str(name), _ARGUMENTS)}; known: {', '.join(_ARGUMENTS)}")
     return model.diagnose(**case)
 
 
@@ -34,8 +40,7 @@ def encoded_cases(model: Model, cases: pd.DataFrame) -> Evidence:
     UsageError, CaseError
         As for ``Model.score``.
     """
-    columns = interpret([str(c) for c in cases.columns], model.knowledge, False)
-    cells = [cases.iloc[:, i].tolist() for i in range(cases.shape[1])]
+    columns, cells = from_frame(model.knowledge, cases)
     encoded = encode(model.knowledge, columns, cells, list(range(len(cases))))
     # Those that no analysis could solve are named before any work is done.
     failed = [] if encoded.rejects else model.posterior(encoded, list(range(len(cases))))[1]
@@ -76,6 +81,22 @@ def parameter_of(model: Model, parameter: str) -> Parameter:
     if parameter not in known:
         raise UsageError(f"unknown parameter {parameter!r}{nearest(parameter, known)}")
     return known[parameter]
+
+
+def chosen(model: Model, parameters: Iterable[str]) -> list[str]:
+    """Ids of parameters that were asked for, each once.
+
+    Raises
+    ------
+    UsageError
+        No ids, an unknown one, or a text in place of a list.
+    """
+    if isinstance(parameters, str):
+        raise UsageError(f"parameters: got the text {parameters!r}, expected a list of ids, such as [{parameters!r}]")
+    ids = list(dict.fromkeys(parameters))
+    for name in ids:
+        parameter_of(model, name)
+    return ids
 
 
 def relevant(model: Model, evidence: Evidence) -> list[str]:

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ddx.diagnosis import Model
+from ddx.errors import UsageError
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
 from ddx.logistic import ContextArrays, cause_arrays, combinations
 from ddx.noisy_or import finding_arrays
-from ddx.sensitivity.case import Case, diagnosis_of, moved, parameter_of, relevant, sources_of, spread_of
+from ddx.sensitivity.case import Case, chosen, diagnosis_of, moved, parameter_of, relevant, sources_of, spread_of
 from ddx.sensitivity.functions import Functions
 from ddx.values import Values
 
@@ -48,10 +49,12 @@ def flips(
     Raises
     ------
     UsageError
-        Unknown parameter.
+        Unknown parameter, or a limit that is not above 0.
     """
+    if not 0.0 < limit < np.inf:
+        raise UsageError(f"limit: got {limit:g}, expected standard deviations above 0")
     found = diagnosis_of(model, case)
-    ids = list(parameters) if parameters is not None else relevant(model, found.evidence)
+    ids = chosen(model, parameters) if parameters is not None else relevant(model, found.evidence)
     functions = Functions(model, found)
     search = _Search(functions, limit, thresholds)
     rows: dict[str, tuple[float, float, str, str]] = {}

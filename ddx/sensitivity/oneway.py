@@ -10,7 +10,7 @@ import pandas as pd
 from ddx.cases import select
 from ddx.diagnosis import Diagnosis, Model
 from ddx.network import Evidence
-from ddx.sensitivity.case import Case, cause_index, diagnosis_of, encoded_cases, interval_of, parameter_of, relevant, sources_of
+from ddx.sensitivity.case import Case, cause_index, chosen, diagnosis_of, encoded_cases, interval_of, relevant, sources_of
 from ddx.sensitivity.functions import Functions
 
 # Step of the central difference relative to a parameter's distance from its nearer end; error of order its square.
@@ -43,8 +43,8 @@ def one_way(model: Model, case: Case, target: str, parameters: Sequence[str] | N
     found = diagnosis_of(model, case)
     column = cause_index(model, target)
     kb = model.knowledge
-    ids = list(parameters) if parameters is not None else relevant(model, found.evidence)
-    own = [parameter_of(model, p) for p in ids]
+    ids = chosen(model, parameters) if parameters is not None else relevant(model, found.evidence)
+    own = [kb.parameters[p] for p in ids]
     value = np.array([p.value for p in own])
     low, high = np.array([interval_of(p, level) for p in own]).reshape(-1, 2).T
     functions = Functions(model, found, [column])

@@ -12,7 +12,7 @@ from ddx.draws import posterior_draws, posterior_under
 from ddx.errors import UsageError
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
-from ddx.sensitivity.case import Case, cause_index, check_level, diagnosis_of, encoded_cases, parameter_of
+from ddx.sensitivity.case import Case, cause_index, check_level, chosen, diagnosis_of, encoded_cases, parameter_of
 from ddx.sensitivity.oneway import one_way
 from ddx.values import inside
 
@@ -104,7 +104,9 @@ def sobol(
     if n < 2 or n & (n - 1):
         raise UsageError(f"n: got {n}, expected a power of two")
     column, evidence = cause_index(model, target), diagnosis_of(model, case).evidence
-    ids = list(parameters) if parameters is not None else list(one_way(model, case, target).index[:10])
+    ids = chosen(model, parameters) if parameters is not None else list(one_way(model, case, target).index[:10])
+    if not ids:
+        raise UsageError("parameters: got none, expected ids of parameters that vary")
     own = [parameter_of(model, p) for p in ids]
     problem = {"num_vars": len(ids), "names": ids, "bounds": [[0.0, 1.0]] * len(ids)}
     unit = np.clip(sample(problem, n, calc_second_order=False, seed=seed), 1e-9, 1.0 - 1e-9)

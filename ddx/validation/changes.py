@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ddx.batch import Source, check_encoding
-from ddx.cases import CASE_ID, Reject, encode, interpret
+from ddx.cases import CASE_ID, Reject, encode, from_frame
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
 from ddx.knowledge import KnowledgeBase
@@ -113,10 +113,10 @@ def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.Dat
     """Posteriors of all cases, nan for those that the model cannot score, and why."""
     kb = model.knowledge
     try:
-        columns = interpret([str(c) for c in cases.columns], kb)
+        columns, cells = from_frame(kb, cases)
     except UsageError as error:
         raise UsageError(f"{kb.folder or kb.name}: {error}") from None
-    encoded = encode(kb, columns, [cases.iloc[:, i].tolist() for i in range(cases.shape[1])], lines)
+    encoded = encode(kb, columns, cells, lines)
     posterior, failed = model.posterior(encoded, lines)
     frame = model.frame(posterior, pd.Index(encoded.rows)).reindex(range(len(cases)))
     return frame, [*encoded.rejects, *failed]

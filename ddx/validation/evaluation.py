@@ -41,11 +41,11 @@ def evaluate_file(
     resamples: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> Evaluation:
-    """Score a CSV file of cases and measure the posteriors against a column of true causes.
+    """Score a file of cases and measure the posteriors against a column of true causes.
 
     Parameters
     ----------
-    source : CSV file, wide or in list form; "-" is standard input
+    source : file of cases in a format of ``score_file``, wide or in list form; "-" is standard input (CSV)
     model : the knowledge base and the setting
     truth : the column with ids or aliases of the true causes, separated by ';'; an empty cell says that none is present
     encoding : of the source
@@ -71,6 +71,9 @@ def evaluate_file(
         return at, interpret([*names[:at], *names[at + 1 :]], kb)
 
     with Source(source, encoding) as reader:
+        if reader.long:
+            form = "is in long form, which has no column of true causes"
+            raise UsageError(f"{_shown(source)}: {form}; give a row for every case, wide or in list form")
         if reader.header is not None:
             interpreted(reader.header)  # a header that says nothing is refused, whatever follows
         for chunk in reader.chunks():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from ddx.cases import CASE_ID, CaseError
 from ddx.diagnosis import LOG_EVIDENCE, NONE
-from ddx.errors import UsageError
+from ddx.errors import UsageError, nearest
 from ddx.inference.network import Floats, Ints
 from ddx.validation import measures
 from ddx.validation.measures import Estimate
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 TOP = (1, 3, 5)
 # Truths drawn to see what chance makes of a calibration error; its mean and upper end need no more.
 _CHANCE = 200
+# Of the columns of intervals: what stands behind the id of the cause.
+_ENDS = ("_low", "_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +100,11 @@ def report(
 
     Parameters
     ----------
-    posteriors : a row per case, a column per cause, as ``Model.score`` returns it; none_of_these and log_evidence are read
-        over, and a column case_id names the cases
+    posteriors : a row per case, a column per cause, as ``Model.score`` returns it or ``ddx score`` writes it; none_of_these,
+        log_evidence, and the columns of leading causes and intervals are read over, and a column case_id names the cases
     truth : ids of the true causes of every case, separated by ';', in the order of the rows; a Series must have the same index.
         Empty (or nan): none of the causes is present - leave out cases whose causes are unknown
-    model : with it, aliases of causes are understood too
+    model : with it, aliases of causes are understood too, and a column that is none of its causes is refused
     bins : of equal width for calibration
     resamples : bootstrap resamples of the cases; 0 leaves intervals out
     seed : of the resamples; an integer or a numpy Generator
@@ -116,12 +120,12 @@ def report(
     CaseError
         Names that are no causes; all of them are listed, ``line`` counting the rows from 0.
     """
-    if bins < 1 or resamples < 0:
-        name, got, allowed = ("bins", bins, "1 or more") if bins < 1 else ("resamples", resamples, "0 or more")
-        raise UsageError(f"{name}: got {got}, expected {allowed}")
+    for name, got, least in (("bins", bins, 1), ("resamples", resamples, 0), ("seed", seed, 0)):
+        if isinstance(got, Integral) and got < least:
+            raise UsageError(f"{name}: got {got}, expected {least} or more")
     if CASE_ID in posteriors:
         posteriors = posteriors.set_index(CASE_ID)
-    frame = posteriors.drop(columns=[NONE, LOG_EVIDENCE], errors="ignore")
+    frame = _of_causes(posteriors, model)
     probability = _probabilities(frame)
     cells = _cells(frame, truth)
     case_ids = [str(case) for case in frame.index]
@@ -129,6 +133,19 @@ def report(
     if rejects:
         raise CaseError(rejects)
     return _measure(frame.index, [str(c) for c in frame.columns], probability, is_true, bins, resamples, seed)
+
+
+def _of_causes(posteriors: pd.DataFrame, model: Model | None) -> pd.DataFrame:
+    """The columns of causes, without what ``ddx score`` writes beside them."""
+    names = {str(name) for name in posteriors.columns}
+    beside = {NONE, LOG_EVIDENCE, *(name + end for name in names for end in _ENDS)}
+    beside |= {name for name in names if re.fullmatch(r"(cause|posterior)_\d+", name)}
+    frame = posteriors.loc[:, [str(name) not in beside for name in posteriors.columns]]
+    for name in map(str, frame.columns if model else ()):
+        if model and name not in model.network.causes:
+            hint = nearest(name, model.network.causes)
+            raise UsageError(f"posteriors: column {name!r} is no cause of {model.knowledge.name}{hint}; take it out")
+    return frame
 
 
 def _probabilities(frame: pd.DataFrame) -> Floats:

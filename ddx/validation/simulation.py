@@ -12,6 +12,7 @@ first in a random order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import numpy as np
@@ -70,7 +71,7 @@ def simulate(
     """
     if n < 0:
         raise UsageError(f"n: got {n}, expected a number of cases, 0 or more")
-    if isinstance(seed, int) and seed < 0:
+    if isinstance(seed, Integral) and seed < 0:
         raise UsageError(f"seed: got {seed}, expected 0 or more")
     chance = _chances(observed)
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.cases import Reject
-from ddx.cases.values import is_unknown
+from ddx.cases.values import is_unknown, joined
 from ddx.errors import nearest
 from ddx.knowledge import KnowledgeBase
 
@@ -28,7 +28,7 @@ def true_causes(
 
     Parameters
     ----------
-    cells : (N,) ids separated by ';'; empty (also None, nan, NA): none of the causes
+    cells : (N,) ids separated by ';', or lists of ids; empty (also None, nan, NA): none of the causes
     causes : (K,) ids, the order of the columns
     kb : its aliases are understood as well
     column, lines, case_ids : for the rejects; lines count from 0 where they are not given
@@ -42,7 +42,7 @@ def true_causes(
     for row, cell in enumerate(cells):
         if is_unknown(cell):
             continue
-        for name in filter(None, (part.strip() for part in str(cell).split(";"))):
+        for name in filter(None, (part.strip() for part in str(joined(cell)).split(";"))):
             if name in known:
                 truth[row, known[name]] = True
                 continue
