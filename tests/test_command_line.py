@@ -465,6 +465,18 @@ def test_metadata_that_cannot_be_written_leave_nothing_behind(tmp_path, tiny_fol
     assert files(tmp_path) == before
 
 
+def test_a_run_that_fails_leaves_standard_output_empty(tmp_path, tiny_folder):
+    def answer(cases):
+        return run("score", "-", "-o", "-", "--kb", tiny_folder, cwd=tmp_path, stdin=cases)
+
+    empty = answer(b"case_id,age\n\n")
+    assert (empty.returncode, empty.stdout) == (2, b"")
+    assert text(empty.stderr) == "ddx: standard input: has a header but no cases\n"
+    rejected = answer(b"case_id,age\na,x\n")
+    assert (rejected.returncode, table(text(rejected.stdout))) == (1, [])
+    assert text(rejected.stdout).startswith("case_id,")
+
+
 def test_an_old_answer_survives_a_run_that_fails(tmp_path, tiny_folder):
     (tmp_path / "cases.csv").write_bytes(b"case_id,tremor\n\n\n")
     (tmp_path / "out.csv").write_text("old")

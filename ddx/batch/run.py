@@ -192,7 +192,7 @@ class _Run:
         """Open the targets, behind what an earlier run left of them."""
         if point is None:
             self.journal.remove()  # before the part that it speaks of goes
-            self.output.open().header()
+            self.output.open()
             if self.rejects:
                 self.rejects.open().write(csv_row(REJECT_COLUMNS))
             self._reject(unused)
@@ -249,6 +249,8 @@ class _Run:
         scored, data = solved.result()
         self.done += 1
         self.digest = digest
+        if scored.rows and not self.counts.rows:  # not before, or a source without cases would leave a header
+            self.output.header()
         self.output.write(data)
         self._reject(scored.rejects)
         self.counts.add(scored)
