@@ -543,10 +543,13 @@ def test_wrong_usage_makes_exit_code_2(arguments, tmp_path):
     assert "Error" in text(done.stderr)
 
 
-def test_a_reader_that_goes_away_is_no_disaster(tmp_path, tiny_folder):
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_reader_that_goes_away_is_no_disaster(unbuffered, tmp_path, tiny_folder):
     (tmp_path / "cases.csv").write_text("case_id,tremor\n" + "".join(f"c{i},1\n" for i in range(3000)))
     arguments = [sys.executable, "-m", "ddx", "score", "cases.csv", "-o", "-", "--kb", str(tiny_folder)]
-    with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, cwd=tmp_path, env=environment, **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

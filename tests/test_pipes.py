@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+
+from ddx import score_file
 
 CASES = "case_id,tremor\n" + "".join(f"c{i},1\n" for i in range(100))
 
@@ -108,6 +112,30 @@ def test_a_reader_of_parquet_that_goes_away(tmp_path, tiny_folder):
         assert process.stderr
         assert process.stderr.read() == "ddx: standard output was closed before everything was written\n"
     assert process.returncode == 2
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_standard_output_without_a_buffer_may_take_parts(form, tmp_path, tiny, monkeypatch):
+    """``python -u``: what is written to a pipe may be taken in parts, of which the writer has to know."""
+
+    class Raw(io.RawIOBase):
+        taken = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            part = bytes(data[:1000])
+            self.taken += part
+            return len(part)
+
+    (tmp_path / "cases.csv").write_text(CASES)
+    raw = Raw()
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=raw))
+    score_file(tmp_path / "cases.csv", "-", tiny, output_format=form)
+    score_file(tmp_path / "cases.csv", tmp_path / f"out.{form}", tiny)
+    assert len(raw.taken) > 2000
+    assert raw.taken == (tmp_path / f"out.{form}").read_bytes()
 
 
 def test_a_fault_is_no_rejected_row(tmp_path):

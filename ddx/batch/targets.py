@@ -6,7 +6,6 @@ import contextlib
 import csv
 import itertools
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -72,6 +71,9 @@ def _check_path(source: str, path: Path, kind: str | None, only_csv: bool) -> No
         raise UsageError(f"{path}: cannot be written: permission denied")
 
 
+_BLOCK = 1 << 20  # bytes that are copied at a time
+
+
 class Target:
     """Text or record batches on their way to a file. ``commit`` puts it under its name; a part may stay for a resumed run.
 
@@ -127,7 +129,7 @@ class Target:
         """Append bytes."""
         assert self.stream is not None
         try:
-            self.stream.write(data)
+            _write_all(self.stream, data)
             if self.whole:
                 self.stream.flush()
                 self.whole.grow(self.stream.tell())
@@ -185,7 +187,8 @@ class Target:
         try:
             if self.target == STREAM:
                 with open(self.ready, "rb") as made:
-                    shutil.copyfileobj(made, sys.stdout.buffer)
+                    while block := made.read(_BLOCK):
+                        _write_all(sys.stdout.buffer, block)
                 self.committed = True
                 return
             self.ready.replace(self.target)
@@ -216,6 +219,13 @@ class Target:
 
     def _failed(self, error: OSError) -> UsageError:
         return UsageError(f"{shown(self.target, 'output')}: cannot be written: {error.strerror or error}")
+
+
+def _write_all(stream: IO[bytes], data: bytes) -> None:
+    """Without a buffer (``python -u``) standard output may take a part of what it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def part_of(target: str) -> Path:
