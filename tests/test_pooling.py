@@ -22,7 +22,7 @@ from ddx.knowledge.pooling import (
 )
 
 S = "studies.csv"
-TAU_LINK, TAU_LEAK, TAU_RATIO, TAU_PRIOR = 0.6, 0.5, 0.3, 0.75
+TAU_LINK, TAU_LEAK, TAU_RATIO, TAU_PRIOR = 0.6, 0.55, 0.3, 0.75
 SIZE = {
     "meta_analysis": 200,
     "systematic_review": 100,

@@ -52,7 +52,7 @@ QUALITIES = tuple(_SIZE)
 INTERVALS = tuple(_Z)
 # Typical standard deviation tau0 between studies of one thing, on the working scale, by kind of parameter: rounded restricted
 # maximum likelihood estimates over the parameters of limb that have two sources or more (experiments/left_out_studies).
-SPREAD = MappingProxyType({"link": 0.6, "leak": 0.5, "context": 0.35, "prior": 0.75, "or": 0.3})
+SPREAD = MappingProxyType({"link": 0.6, "leak": 0.55, "context": 0.35, "prior": 0.75, "or": 0.3})
 
 
 def pool_probability(
