@@ -56,6 +56,18 @@ def test_one_study_predicts_the_other_by_hand():
     assert found.loc["a_30_40", "predicted"] == pytest.approx(0.0)
 
 
+def test_predictions_that_are_too_extreme_have_a_slope_below_one():
+    rng = np.random.default_rng(3)
+    truth = rng.normal(0.0, 1.5, 4000)
+    counted = rng.binomial(50, expit(truth)) / 50
+    slope, error = MODULE["calibration"](truth, counted)
+    assert slope == pytest.approx(1.0, abs=3 * error)
+    # Twice as far from even odds: half the slope.
+    assert MODULE["calibration"](2.0 * truth, counted) == pytest.approx((slope / 2.0, error / 2.0))
+    p = expit(truth)
+    assert error == pytest.approx(1.0 / sqrt(50 * (p * (1.0 - p) * truth**2).sum()), rel=0.05)
+
+
 def test_studies_of_one_source_do_not_predict_each_other():
     assert MODULE["left_out"]("link", groups([row(30, 40, "a"), row(10, 20, "a")])).empty
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 import ddx
 from ddx.knowledge import KnowledgeBase, Study, read_knowledge
@@ -127,21 +128,41 @@ def likely_spread(groups: Iterable[list[Estimate]]) -> tuple[float, float, float
     return float(GRID[values.argmax()]), float(inside[0]), float(inside[-1])
 
 
+def calibration(predicted: np.ndarray, counted: np.ndarray) -> tuple[float, float]:
+    """Slope of the log odds of what was counted on those predicted (Cox, Biometrika 1958), and its robust standard error.
+
+    Below 1, predictions are too extreme.
+    """
+    x, b = np.column_stack([np.ones(len(predicted)), predicted]), np.array([0.0, 1.0])
+    for _ in range(50):
+        p = expit(x @ b)
+        information = (x * (p * (1.0 - p))[:, None]).T @ x
+        b = b + np.linalg.solve(information, x.T @ (counted - p))
+    inverse = np.linalg.inv(information)
+    score = x * (counted - p)[:, None]
+    return float(b[1]), float(np.sqrt((inverse @ score.T @ score @ inverse)[1, 1]))
+
+
 def spread_table(groups: dict[str, dict[tuple[str, ...], list[Estimate]]], result: pd.DataFrame) -> str:
-    header = ("parameter", "with two sources", "studies", "spread: most likely", "95 %", "in use", "in 50 %", "in 90 %")
+    header = ("parameter", "two sources", "studies", "spread: most likely", "95 %", "in use", "in 50 %", "in 90 %", "slope")
     rows = []
     for kind, found in groups.items():
-        z = result.loc[result["kind"] == kind, "standardized"].abs()
+        own = result[result["kind"] == kind]
+        z = own["standardized"].abs()
         if len(z):
             spread, low, high = likely_spread(found.values())
             several = sum(len({s.source for _, s in e}) > 1 for e in found.values())
             inside = (f"{100 * (z < limit).mean():.0f} %" for limit in (HALF, NINE_TENTHS))
             numbers = (str(several), str(len(z)), f"{spread:.2f}", f"{low:.2f} to {high:.2f}", f"{SPREAD[kind]:g}")
-            rows.append((LABEL[kind], *numbers, *inside))
+            slope = ""
+            if not set(QUANTITIES[kind]) & set(LOGARITHMS):
+                slope = "{:.2f} ± {:.2f}".format(*calibration(own["predicted"].to_numpy(), expit(own["estimate"].to_numpy())))
+            rows.append((LABEL[kind], *numbers, *inside, slope))
     note = (
         "*Spread*: standard deviation between studies of one thing on the logit scale (logarithms for incidences and ratios), "
         "by restricted maximum likelihood. *In 50 %, in 90 %*: how many of the left-out studies lie within the interval that "
-        "the others predict for them (their own error included)."
+        "the others predict for them (their own error included). *Slope*: of the log odds of the left-out frequency on those "
+        "predicted, ± its standard error; below 1 the predictions are too extreme."
     )
     return f"{note}\n\n{markdown(header, rows)}"
 
@@ -212,7 +233,7 @@ def draw(result: pd.DataFrame, words: pd.DataFrame) -> Figure:
     axes[0].set(xlabel="error of a left-out study / its standard error", ylabel="density")
     axes[0].set_title("Links: the next study", loc="left", fontsize=11)
     axes[1].plot([0.0, 1.0], [0.0, 1.0], color=GREY, lw=1.0)
-    p = 1.0 / (1.0 + np.exp(-words[["words", "counts"]]))
+    p = expit(words[["words", "counts"]])
     axes[1].scatter(p["words"], p["counts"], s=14, color=OURS, alpha=0.6, linewidths=0.0)
     for limit in limits:
         limit(0.0, 1.0)
