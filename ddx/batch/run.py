@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
 
 from ddx import __version__
 from ddx.batch.journal import Journal
@@ -389,5 +392,5 @@ def check_encoding(encoding: str) -> None:
 
 def _versions() -> dict[str, str]:
     """Of what the numbers and the text of a result come from."""
-    packages = {name: version(name) for name in ("numpy", "pyarrow", "orjson")}
+    packages = {module.__name__: str(module.__version__) for module in (np, pa, orjson)}
     return {"ddx": __version__, "python": platform.python_version(), **packages}
