@@ -360,21 +360,26 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
 
 
 def _implied(kb: KnowledgeBase) -> Iterator[Problem]:
-    """P(g | only a cause) >= P(f | only the cause), where the finding f implies g."""
+    """P(g) >= P(f), only a cause or none being present, where the finding f implies g."""
     value = {p.id: p.value for p in kb.parameters.values()}
     if any(f"leak:{item}" not in value for item in (*kb.findings, *kb.syndromes)) or any(_implications(kb)):
         return
-    for finding in kb.findings.values():
-        for implied in finding.implies:
-            for cause in kb.causes:
-                parameter = kb.parameters.get(f"link:{cause}:{finding.id}")
-                if parameter is None:
-                    continue
-                total = value.get(f"link:{cause}:{implied}") or brought(value, kb.syndromes, cause, implied)
-                total = total or value[f"leak:{implied}"]
-                if parameter.value > total + IMPLIED_SLACK:
-                    message = f"{parameter.id} is {parameter.value:.3g}, {implied}, which it implies, only {total:.3g}"
-                    yield _at(kb, parameter, "value", f"{message}: raise that one or lower this one")
+    for finding, implied in ((f.id, g) for f in kb.findings.values() for g in f.implies):
+        for cause in kb.causes:
+            total = value.get(f"link:{cause}:{implied}") or brought(value, kb.syndromes, cause, implied)
+            yield from _exceeds(kb, f"link:{cause}:{finding}", implied, total or value[f"leak:{implied}"])
+        for at in ("", *(f"@{band.id}" for band in kb.age_bands)):
+            own, general = f"leak:{finding}{at}", f"leak:{implied}{at}"
+            if own in value or general in value:  # else both are those of all ages
+                total = value.get(general, value[f"leak:{implied}"])
+                yield from _exceeds(kb, own if own in value else f"leak:{finding}", implied, total)
+
+
+def _exceeds(kb: KnowledgeBase, name: str, implied: str, total: float) -> Iterator[Problem]:
+    parameter = kb.parameters.get(name)
+    if parameter is not None and parameter.value > total + IMPLIED_SLACK:
+        message = f"{name} is {parameter.value:.3g}, {implied}, which it implies, only {total:.3g}"
+        yield _at(kb, parameter, "value", f"{message}: raise that one or lower this one")
 
 
 def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
