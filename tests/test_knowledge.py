@@ -357,8 +357,8 @@ DEFECTS = {
     "finding_more_frequent_without_a_cause_than_what_it_implies": (
         [cell(S, "leak_hand_weakness", "value", "0.06")],
         [
-            "studies.csv:<leak_hand_weakness>.value: leak:hand_weakness is 0.06, arm_weakness, which it implies, only 0.03: raise "
-            "that one or lower this one"
+            "studies.csv:<leak_hand_weakness>.value: leak:hand_weakness is 0.06, arm_weakness, which it implies, only 0.03: "
+            "raise that one or lower this one"
         ],
     ),
     "finding_without_a_row_for_what_it_implies": (
