@@ -255,8 +255,13 @@ class Diagnosis:
         Parameters
         ----------
         draws : draws of all parameters from their distributions; low and high are the 5 % and 95 % quantiles of the
-            posterior over them (nan for 0 draws)
+            posterior over them (nan for 0 draws); 20 or more
         seed : of the draws
+
+        Raises
+        ------
+        UsageError
+            1 to 19 draws, or a negative number.
         """
         import pandas as pd
 

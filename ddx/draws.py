@@ -23,11 +23,19 @@ if TYPE_CHECKING:
     from ddx.diagnosis import Model
 
 
+# Draws without which there are no 5 % quantiles.
+_FEWEST = 20
 # Sets of values in one call of the core.
 _BLOCK = 500
 # Cases up to which the draws are the cases of a call, one case after the other, with the findings that it states alone.
 # For more, a network is built for every draw, so many at a time.
 _FEW, _NETWORKS = 40, 50
+
+
+def enough(name: str, draws: int) -> None:
+    """Refuse a number of draws whose 5 % and 95 % quantiles would be their smallest and largest; 0 asks for none."""
+    if 0 < draws < _FEWEST:
+        raise UsageError(f"{name}: got {draws}, expected 0, or at least {_FEWEST} for 5 % and 95 % quantiles")
 
 
 def draw_parameters(parameters: Collection[Parameter], draws: int, rng: np.random.Generator) -> Floats:
@@ -176,7 +184,16 @@ def _reweighting(base: LayeredNetwork, parts: Parts, evidence: Evidence, context
 
 
 def posterior_quantiles(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
-    """5 % and 95 % quantiles of the posterior of every cause (2, N, K); nan for 0 draws."""
+    """5 % and 95 % quantiles of the posterior of every cause (2, N, K); nan for 0 draws.
+
+    Raises
+    ------
+    UsageError
+        As for ``posterior_draws``, and for a number of draws that ``enough`` refuses.
+    EvidenceTooLarge
+        As for ``posterior``.
+    """
+    enough("draws", draws)
     if draws == 0:
         return np.full((2, len(evidence), len(model.network.causes)), np.nan)
     return np.asarray(np.quantile(posterior_draws(model, evidence, draws, seed), [0.05, 0.95], axis=0))

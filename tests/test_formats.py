@@ -23,8 +23,8 @@ import ddx
 from ddx.batch.whole import Whole
 
 TARGETS = ["out.csv", "out.csv.gz", "out.csv.zst", "out.jsonl", "out.jsonl.gz", "out.ndjson.zst", "out.parquet"]
-FORMS = {"plain": {}, "top": {"top": 3}, "long": {"long": True}, "intervals": {"intervals": 2, "seed": 3}}
-FORMS["long intervals"] = {"long": True, "intervals": 2}
+FORMS = {"plain": {}, "top": {"top": 3}, "long": {"long": True}, "intervals": {"intervals": 20, "seed": 3}}
+FORMS["long intervals"] = {"long": True, "intervals": 20}
 COLUMNS = {
     "case_id": str,
     "tremor": float,

@@ -160,7 +160,7 @@ def test_typed_columns_give_what_a_parquet_file_gives(spark, tiny, typed_file, t
     assert {"c004", "c005"} <= set(found["case_id"].to_pylist())
 
 
-@pytest.mark.parametrize("options", [{"top": 3, "intervals": 5}, {"long": True, "intervals": 5, "seed": 3}])
+@pytest.mark.parametrize("options", [{"top": 3, "intervals": 20}, {"long": True, "intervals": 20, "seed": 3}])
 def test_the_forms_of_the_output_are_those_of_files(spark, tiny, tmp_path, options):
     path = tmp_path / "few.parquet"
     pq.write_table(typed(40), path)

@@ -110,7 +110,7 @@ def score_file(
     input_format, output_format : "csv", "jsonl" or "parquet", where the name does not say it
     top : so many columns cause_1, posterior_1, ... of the leading causes
     long : a row for every case and cause
-    intervals : parameter draws for columns CAUSE_low and CAUSE_high (5 % and 95 % quantiles); 0 leaves them out
+    intervals : parameter draws (20 or more) for columns CAUSE_low and CAUSE_high (5 % and 95 % quantiles); 0: none
     seed : of the draws
     resume : go on where a run with the same arguments was killed or failed; the result has the same bytes
     progress : called with the bytes read so far, the size of the source (None when unknown) and the rows done

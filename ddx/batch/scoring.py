@@ -24,7 +24,8 @@ class Form:
 
     top : so many columns cause_1, posterior_1, ... of the leading causes, behind the case_id
     long : a row for every case and cause (case_id, cause, posterior) instead of a column for every cause
-    intervals : parameter draws for the 5 % and 95 % quantiles of every posterior, columns CAUSE_low and CAUSE_high; 0: none
+    intervals : parameter draws for the 5 % and 95 % quantiles of every posterior, columns CAUSE_low and CAUSE_high; 20 or
+        more, or 0 for none
     """
 
     top: int = 0
@@ -38,6 +39,10 @@ class Form:
                 raise UsageError(f"{name}: got {getattr(self, name)}, expected 0 or more")
         if self.long and self.top:
             raise UsageError(f"top: got {self.top}, but the long form has a row for every cause and no columns of leading ones")
+        if self.intervals:
+            from ddx.draws import enough
+
+            enough("intervals", self.intervals)
 
     def schema(self, causes: Sequence[str]) -> pa.Schema:
         """Names and types of the columns."""

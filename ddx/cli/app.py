@@ -105,7 +105,8 @@ def score(
     long: Annotated[bool, typer.Option("--long", help="Write one row per case and cause.")] = False,
     top: Annotated[int, typer.Option(min=0, help="Add columns for the N leading causes; 0: none.")] = 0,
     intervals: Annotated[
-        int, typer.Option(min=0, help="Parameter draws for 90 % intervals (columns CAUSE_low, CAUSE_high); 0: none.")
+        int,
+        typer.Option(min=0, help="Parameter draws for 90 % intervals (columns CAUSE_low, CAUSE_high), 20 or more; 0: none."),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed or failed.")] = False,
@@ -166,7 +167,9 @@ def diagnose(
     kb: Kb = "limb",
     setting: Setting = None,
     top: Annotated[int, typer.Option(min=1, help="How many causes to show.")] = 10,
-    intervals: Annotated[int, typer.Option(min=0, help="Parameter draws for the 90 % intervals; 0 leaves them out.")] = 0,
+    intervals: Annotated[
+        int, typer.Option(min=0, help="Parameter draws for the 90 % intervals, 20 or more; 0 leaves them out.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
