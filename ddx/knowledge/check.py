@@ -6,7 +6,8 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields
+from operator import attrgetter
 
 from ddx.errors import Problem, nearest
 from ddx.knowledge.graded import MAX_TOTAL, continuation
@@ -86,9 +87,10 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
 
 def _studies(kb: KnowledgeBase) -> Iterator[Problem]:
     """A row that stands twice would count as two studies."""
-    first: dict[Study, str] = {}
+    first: dict[tuple[object, ...], str] = {}
+    said = attrgetter(*(field.name for field in fields(Study) if field.name not in ("id", "note", "line")))
     for study in kb.studies.values():
-        other = first.setdefault(replace(study, id="", note="", line=0), study.id)
+        other = first.setdefault(said(study), study.id)
         if other != study.id:
             yield Problem(
                 "studies.csv", study.line, "id", f"{study.id} is {other} again, but for the note: keep one of the two"

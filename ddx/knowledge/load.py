@@ -236,19 +236,23 @@ def _resolved(
     parents, children = {**causes, **syndromes}, {**findings, **syndromes}
     groups = {c.id: c for c in context.values() if c.kind != "risk_factor"}
     clinics = {s: label for s, label in settings.items() if s not in (GENERAL, BALANCED)}
+    tables = {name: {f"{name}s.csv", "syndromes.csv"} for name in ("cause", "finding")}
+    tables |= {"context": {"context.csv"}, "source": {"sources.csv"}}
     for study in studies.values():
         found: list[tuple[str, str]] = []
         waiting = False
         places: Iterable[tuple[str, Iterable[str], Mapping[str, object], set[str]]] = (
-            ("cause", [study.cause], parents if study.quantity == "sensitivity" else causes, {"causes.csv", "syndromes.csv"}),
-            ("finding", [study.finding], children, {"findings.csv", "syndromes.csv"}),
-            ("context", [study.context], context, {"context.csv"}),
-            ("group", study.group, groups, {"context.csv"}),
+            ("cause", [study.cause], parents if study.quantity == "sensitivity" else causes, tables["cause"]),
+            ("finding", [study.finding], children, tables["finding"]),
+            ("context", [study.context], context, tables["context"]),
+            ("group", study.group, groups, tables["context"]),
             ("setting", [study.setting], clinics, set()),
-            ("source", [study.source], sources, {"sources.csv"}),
+            ("source", [study.source], sources, tables["source"]),
         )
         for column, got, known, files in places:
             strange = [g for g in got if g and g not in known]
+            if not strange:
+                continue
             lost = strange if unread & files else sorted(unread.intersection(strange))
             waiting |= column != "source" and bool(lost)
             found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in lost]
