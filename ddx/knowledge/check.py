@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter
 
-from ddx.errors import Problem, nearest
+from ddx.errors import Problem
 from ddx.knowledge.graded import MAX_TOTAL, continuation
-from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter, Study
+from ddx.knowledge.implications import implications, implied_frequencies
+from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter, Study, problem_of
 from ddx.knowledge.syndromes import brought, brought_without_cause
 
 MIN_LINKS = 5
 MIN_FINDINGS = 2  # of a syndrome: one finding needs no hidden state behind it
-IMPLIED_SLACK = 0.02  # by which a finding may be more frequent than what it implies: the rows of both are pooled apart
 # How far the shares of the age bands or the sexes may be from 1 together: printed numbers are rounded.
 _SHARES = 0.02
 # Form of the name of a graded finding, and what the output adds to the ids of causes, or numbers.
@@ -38,14 +38,14 @@ def check(kb: KnowledgeBase) -> list[Problem]:
         _codes,
         _causes,
         _findings,
-        _implications,
+        implications,
         _context,
         _priors,
         _links,
         _leaks,
         _syndromes,
         _graded,
-        _implied,
+        implied_frequencies,
         _sources,
     )
     return [problem for rule in rules for problem in rule(kb)]
@@ -146,35 +146,6 @@ def _findings(kb: KnowledgeBase) -> Iterator[Problem]:
             )
 
 
-def _implications(kb: KnowledgeBase) -> Iterator[Problem]:
-    for finding in kb.findings.values():
-        for implied in finding.implies:
-            message = f"unknown finding {implied!r}{nearest(implied, kb.findings)}" if implied not in kb.findings else ""
-            if not message and (graded := kb.findings[implied].graded):
-                message = f"got {implied!r}, a level of {graded}, of which a case has one: take it out"
-            if message:
-                yield Problem("findings.csv", finding.line, "implies", message)
-    done: set[str] = set()
-    for start in kb.findings:
-        cycle = _cycle(kb, start, [], done)
-        if cycle:
-            yield Problem("findings.csv", kb.findings[cycle[0]].line, "implies", f"cyclic implication: {' => '.join(cycle)}")
-            return
-
-
-def _cycle(kb: KnowledgeBase, finding: str, path: list[str], done: set[str]) -> list[str] | None:
-    if finding in path:
-        return [*path[path.index(finding) :], finding]
-    if finding in done or finding not in kb.findings:
-        return None
-    for implied in kb.findings[finding].implies:
-        cycle = _cycle(kb, implied, [*path, finding], done)
-        if cycle:
-            return cycle
-    done.add(finding)
-    return None
-
-
 def _context(kb: KnowledgeBase) -> Iterator[Problem]:
     edge = 0.0
     for band in kb.age_bands:
@@ -233,7 +204,9 @@ def _priors(kb: KnowledgeBase) -> Iterator[Problem]:
             expected = "incidence" if cause.course == "acute" else "prevalence"
             yield Problem("studies.csv", None, "quantity", f"no {expected} for {cause.id}")
         elif not 0.0 < parameter.value < 1.0:
-            yield _at(kb, parameter, "value", f"{parameter.id} is {parameter.value:.3g}, expected a probability in (0, 1)")
+            yield problem_of(
+                kb, parameter, "value", f"{parameter.id} is {parameter.value:.3g}, expected a probability in (0, 1)"
+            )
 
 
 def _links(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -247,7 +220,7 @@ def _links(kb: KnowledgeBase) -> Iterator[Problem]:
             leak = kb.parameters.get(f"leak:{finding}")
             graded = finding in kb.findings and kb.findings[finding].graded
             if leak and not graded and parameter.value <= leak.value:
-                yield _at(
+                yield problem_of(
                     kb,
                     parameter,
                     "value",
@@ -283,7 +256,7 @@ def _syndromes(kb: KnowledgeBase) -> Iterator[Problem]:
         for finding in findings:
             if kb.findings[finding].graded:
                 got = f"got the graded finding {finding!r} of the syndrome {syndrome.id}"
-                yield _at(kb, pairs[syndrome.id, finding], "finding", f"{got}; link its levels to causes")
+                yield problem_of(kb, pairs[syndrome.id, finding], "finding", f"{got}; link its levels to causes")
     needed = [f"leak:{item}" for item in (*kb.findings, *kb.syndromes)]
     if not kb.syndromes or any(leak not in kb.parameters for leak in needed):
         return
@@ -300,7 +273,7 @@ def _syndrome_totals(kb: KnowledgeBase, pairs: Mapping[tuple[str, str], Paramete
         if cause in kb.causes and finding in kb.findings and not kb.findings[finding].graded:
             total = brought(value, kb.syndromes, cause, finding)
             if total is not None and total > _upper(parameter):
-                yield _at(
+                yield problem_of(
                     kb,
                     parameter,
                     "value",
@@ -313,7 +286,7 @@ def _syndrome_totals(kb: KnowledgeBase, pairs: Mapping[tuple[str, str], Paramete
             least = brought_without_cause(value, kb.syndromes, names[0])
             if least > parameter.value:
                 message = f"{parameter.id} is {parameter.value:.3g}, syndromes without a cause alone bring {least:.3g}"
-                yield _at(kb, parameter, "value", message)
+                yield problem_of(kb, parameter, "value", message)
 
 
 def _upper(parameter: Parameter) -> float:
@@ -334,54 +307,33 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
                 continue
             if len(given) < len(levels):
                 missing = ", ".join(level for level, p in zip(levels, parameters, strict=True) if p is None)
-                yield _at(kb, given[0], "finding", f"{owner}: {graded} needs all its levels; missing: {missing}")
+                yield problem_of(kb, given[0], "finding", f"{owner}: {graded} needs all its levels; missing: {missing}")
                 continue
             total = sum(p.value for p in given)
             if total > MAX_TOTAL:
-                yield _at(kb, given[0], "value", f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most 1")
+                yield problem_of(
+                    kb, given[0], "value", f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most 1"
+                )
                 continue
             for band in kb.age_bands if owner == "leak" else ():
                 banded = [kb.parameters.get(f"leak:{level}@{band.id}") for level in levels]
                 total = sum((b or p).value for b, p in zip(banded, given, strict=True))
                 if any(banded) and total > MAX_TOTAL:
                     message = f"leak: the levels of {graded} add up to {total:.3g} at {band.id}, expected at most 1"
-                    yield _at(kb, next(b for b in banded if b), "value", message)
+                    yield problem_of(kb, next(b for b in banded if b), "value", message)
             hazard = continuation([p.value for p in given])
             if owner == "leak":
                 leak = hazard
             elif leak is not None:
                 for level, own, base in zip(levels, hazard, leak, strict=True):
                     if own <= base:
-                        yield _at(
+                        yield problem_of(
                             kb,
                             given[0],
                             "value",
                             f"{owner}:{level}: {own:.3g} of those not above this level reach it, not more than the "
                             f"{base:.3g} without any cause; a noisy-MAX cause cannot lower a level",
                         )
-
-
-def _implied(kb: KnowledgeBase) -> Iterator[Problem]:
-    """P(g) >= P(f), only a cause or none being present, where the finding f implies g."""
-    value = {p.id: p.value for p in kb.parameters.values()}
-    if any(f"leak:{item}" not in value for item in (*kb.findings, *kb.syndromes)) or any(_implications(kb)):
-        return
-    for finding, implied in ((f.id, g) for f in kb.findings.values() for g in f.implies):
-        for cause in kb.causes:
-            total = value.get(f"link:{cause}:{implied}") or brought(value, kb.syndromes, cause, implied)
-            yield from _exceeds(kb, f"link:{cause}:{finding}", implied, total or value[f"leak:{implied}"])
-        for at in ("", *(f"@{band.id}" for band in kb.age_bands)):
-            own, general = f"leak:{finding}{at}", f"leak:{implied}{at}"
-            if own in value or general in value:  # else both are those of all ages
-                total = value.get(general, value[f"leak:{implied}"])
-                yield from _exceeds(kb, own if own in value else f"leak:{finding}", implied, total)
-
-
-def _exceeds(kb: KnowledgeBase, name: str, implied: str, total: float) -> Iterator[Problem]:
-    parameter = kb.parameters.get(name)
-    if parameter is not None and parameter.value > total + IMPLIED_SLACK:
-        message = f"{name} is {parameter.value:.3g}, {implied}, which it implies, only {total:.3g}"
-        yield _at(kb, parameter, "value", f"{message}: raise that one or lower this one")
 
 
 def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -399,9 +351,3 @@ def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
         for column, code in (("doi", source.doi.lower()), ("pmid", source.pmid)):
             if code and (other := first.setdefault((column, code), source.id)) != source.id:
                 yield Problem("sources.csv", source.line, column, f"got {code!r}, which {other} has too: keep one of the two")
-
-
-def _at(kb: KnowledgeBase, parameter: Parameter, column: str, message: str) -> Problem:
-    studies: Mapping[str, object] = kb.studies
-    line = kb.studies[parameter.studies[0]].line if parameter.studies[0] in studies else None
-    return Problem("studies.csv", line, column, message)

@@ -7,6 +7,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
+from ddx.errors import Problem
+
 Distribution = Literal["beta", "log_normal"]
 
 AGE_MAX = 120.0
@@ -257,3 +259,9 @@ class KnowledgeBase:
                     table[name] = (kind, item.id)
         table.update({m: ("measurement", m) for m in self.measurements})
         return MappingProxyType(table)
+
+
+def problem_of(kb: KnowledgeBase, parameter: Parameter, column: str, message: str) -> Problem:
+    """A problem of a parameter, at the first of its study rows."""
+    first = parameter.studies[0]
+    return Problem("studies.csv", kb.studies[first].line if first in kb.studies else None, column, message)
