@@ -68,6 +68,22 @@ def test_predictions_that_are_too_extreme_have_a_slope_below_one():
     assert error == pytest.approx(1.0 / sqrt(50 * (p * (1.0 - p) * truth**2).sum()), rel=0.05)
 
 
+def test_drawn_towards_even_odds_predictions_lose_less():
+    """One study of a link predicts the next population; the links are uniform and their populations differ as in limb."""
+    rng = np.random.default_rng(8)
+    found = {}
+    for link in range(2000):
+        centre = np.log(1.0 / rng.uniform() - 1.0)
+        p = expit(centre + rng.normal(0.0, SPREAD["link"], 2))
+        rows = [row(int(x), 100, f"source{i}") for i, x in enumerate(rng.binomial(100, p))]
+        found[link,] = [MODULE["estimate"](r) for r in rows]
+    result = MODULE["left_out"]("link", found)
+    counted, nearer = expit(result["estimate"]), MODULE["drawn"](result)
+    assert MODULE["log_loss"](nearer, counted) < MODULE["log_loss"](result["predicted"], counted) - 0.002
+    assert MODULE["calibration"](nearer.to_numpy(), counted.to_numpy())[0] == pytest.approx(1.0, abs=0.03)
+    assert MODULE["log_loss"](pd.Series([0.0, log(3)]), pd.Series([0.3, 1.0])) == pytest.approx((log(2) + log(4 / 3)) / 2)
+
+
 def test_studies_of_one_source_do_not_predict_each_other():
     assert MODULE["left_out"]("link", groups([row(30, 40, "a"), row(10, 20, "a")])).empty
 

@@ -67,7 +67,7 @@ def work(arguments: argparse.Namespace) -> None:
     groups = {kind: estimates_of(model.knowledge, quantities) for kind, quantities in QUANTITIES.items()}
     result = pd.concat([left_out(kind, found) for kind, found in groups.items()], ignore_index=True)
     words = words_and_counts(model.knowledge)
-    body = f"{spread_table(groups, result)}\n\n{words_table(words)}"
+    body = f"{spread_table(groups, result)}\n\n{loss_text(result)}\n\n{words_table(words)}"
     if arguments.before:
         # What is checked today need not have been then.
         before, problems = read_knowledge(arguments.before)
@@ -105,8 +105,10 @@ def left_out(kind: str, groups: dict[tuple[str, ...], list[Estimate]]) -> pd.Dat
             if others:
                 mean, error, tau2, _ = pool(others, SPREAD[kind])
                 spread = error + tau2
-                rows.append((kind, study.id, len(others), y, mean, np.sqrt(spread), (y - mean) / np.sqrt(spread + v)))
-    return pd.DataFrame(rows, columns=["kind", "study", "others", "estimate", "predicted", "spread", "standardized"])
+                z = (y - mean) / np.sqrt(spread + v)
+                rows.append((kind, study.id, len(others), y, mean, np.sqrt(error), np.sqrt(spread), z))
+    columns = ["kind", "study", "others", "estimate", "predicted", "error", "spread", "standardized"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def likelihood(spread: float, groups: Iterable[list[Estimate]]) -> float:
@@ -141,6 +143,32 @@ def calibration(predicted: np.ndarray, counted: np.ndarray) -> tuple[float, floa
     inverse = np.linalg.inv(information)
     score = x * (counted - p)[:, None]
     return float(b[1]), float(np.sqrt((inverse @ score.T @ score @ inverse)[1, 1]))
+
+
+def drawn(found: pd.DataFrame) -> pd.Series:
+    """Log odds of the mean frequency in a new population, with a uniform prior for the mean of all populations.
+
+    The logit of a uniform number counts as normal with variance pi^2/3; the mean of a logit-normal variable by MacKay (Neural
+    Computation 1992).
+    """
+    error, between = found["error"] ** 2, found["spread"] ** 2 - found["error"] ** 2
+    kept = 1.0 / (1.0 + error / (np.pi**2 / 3.0))
+    return kept * found["predicted"] / np.sqrt(1.0 + np.pi * (kept * error + between) / 8.0)
+
+
+def log_loss(log_odds: pd.Series, counted: pd.Series) -> float:
+    """Nats a person, mean over studies."""
+    return float((counted * np.logaddexp(0.0, -log_odds) + (1.0 - counted) * np.logaddexp(0.0, log_odds)).mean())
+
+
+def loss_text(result: pd.DataFrame) -> str:
+    links = result[result["kind"] == "link"]
+    counted = expit(links["estimate"])
+    losses = [log_loss(log_odds, counted) for log_odds in (links["predicted"], drawn(links))]
+    return (
+        f"Log loss of a left-out sensitivity, nats a person: {losses[0]:.3f} as the others are pooled, {losses[1]:.3f} when "
+        "their mean is drawn towards even odds as far as a uniform prior and the spread between populations draw it."
+    )
 
 
 def spread_table(groups: dict[str, dict[tuple[str, ...], list[Estimate]]], result: pd.DataFrame) -> str:
