@@ -580,38 +580,37 @@ def test_other_rows_leave_the_bits_of_a_split_case_alone():
         assert alone.iloc[0].tolist() == beside.iloc[0].tolist()
 
 
-def test_few_parts_are_solved_at_a_time(monkeypatch):
+@pytest.fixture
+def solved(monkeypatch):
+    """How many parts of cases every call of the core got."""
+    sizes: list[int] = []
+    network_posterior = network.posterior
+
+    def counted(core, finding, context):
+        sizes.append(len(finding))
+        return network_posterior(core, finding, context)
+
+    monkeypatch.setattr("ddx.network.posterior", counted)
+    return sizes
+
+
+def test_few_parts_are_solved_at_a_time(solved):
     model = ddx.load("limb", "general")
     special = [s for s, general in model.knowledge.implications if general == "sensory_disturbance"][:6]
     frame = pd.DataFrame([{"sensory_disturbance": 0.5, **dict.fromkeys(special, 0.5)}] * 40)
     whole = model.score(frame)
-    solved: list[int] = []
-    network_posterior = network.posterior
-
-    def counted(core, finding, context):
-        solved.append(len(finding))
-        return network_posterior(core, finding, context)
-
-    monkeypatch.setattr("ddx.network.posterior", counted)
+    solved.clear()
     assert model.score(frame).equals(whole)
     assert len(solved) > 1
     assert max(solved) <= 16384
 
 
-def test_what_only_other_rows_state_does_not_cut_the_cases(monkeypatch):
+def test_what_only_other_rows_state_does_not_cut_the_cases(solved):
     model = ddx.load("limb", "general")
     general = {g for _, g in model.knowledge.implications}
     special = [s for s, _ in model.knowledge.implications if s not in general][:12]
     rows = [{"age": 50, "sex": "female", **dict.fromkeys(special, 0.5)}] * 40
     rows.append({"age": 50, "sex": "female", **dict.fromkeys(general, 0.0)})
-    solved: list[int] = []
-    network_posterior = network.posterior
-
-    def counted(core, finding, context):
-        solved.append(len(finding))
-        return network_posterior(core, finding, context)
-
-    monkeypatch.setattr("ddx.network.posterior", counted)
     model.score(pd.DataFrame(rows))
     assert solved == [41]
 

@@ -191,6 +191,9 @@ def test_evaluate_takes_lists_of_true_causes_and_no_long_form(run, tmp_path, tin
     document = json.loads(out)
     assert [item["truth"] for item in document["by_item"]] == ["stroke", "anaemia"]
     assert document["without_cause"] == 1
+    (tmp_path / "named.jsonl").write_text(rows.replace("final_diagnosis", "verdict"), encoding="utf-8")
+    named = run("evaluate", "named.jsonl", "--truth", "verdict", "--kb", tiny_folder, "--json", "--resamples", 0)
+    assert json.loads(named[1])["by_item"] == document["by_item"]
     (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\na,final_diagnosis,stroke\n", encoding="utf-8")
     message = "is in long form, which has no column of true causes; give a row for every case, wide or in list form"
     assert run("evaluate", "long.csv", "--kb", tiny_folder) == (2, "", f"ddx: long.csv: {message}\n")

@@ -25,7 +25,6 @@ STREAM = "-"
 FORMATS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 LONG = (CASE_ID, "id", "value")
-_LISTED = (*LISTS, "final_diagnosis")  # columns whose cells may be lists of ids
 MOST_CELLS = 1 << 22  # of a chunk whose rows name their own columns
 
 
@@ -47,14 +46,16 @@ def format_of(name: str, kind: str | None = None) -> tuple[str, str | None] | No
 class Source:
     """A table of cases, as a context manager: ``header`` (None where rows name their own columns) and ``chunks``.
 
+    ``lists`` : columns whose cells may be lists of ids, where the format has lists
+
     Raises
     ------
     UsageError
         There is no such file, it cannot be read, or it is no table of the format that its name says.
     """
 
-    def __init__(self, name: str, encoding: str = "utf-8", kind: str | None = None) -> None:
-        self.name, self.encoding = name, encoding
+    def __init__(self, name: str, encoding: str = "utf-8", kind: str | None = None, lists: Sequence[str] = LISTS) -> None:
+        self.name, self.encoding, self.lists = name, encoding, lists
         known = ("csv", None) if name == STREAM else format_of(name, kind)
         if kind is not None:
             known = (kind, known[1] if known else None)
@@ -134,7 +135,7 @@ class Source:
         done = 0
         with _Readable(self):
             for batch in self.table.iter_batches(batch_size=ROWS):
-                yield arrow_chunk(batch, done + 1)
+                yield arrow_chunk(batch, done + 1, self.lists)
                 done += batch.num_rows
 
     def _jsonl(self) -> Iterator[Chunk]:
@@ -181,7 +182,7 @@ class Source:
         for start, end in _parts(objects):
             part = objects[start:end]
             names = _names(part)
-            cells = [[_json_cell(name, o.get(name)) for o in part] for name in names]
+            cells = [[_json_cell(o.get(name), name in self.lists) for o in part] for name in names]
             text_of = texts[start:end].__getitem__
             yield Chunk(names, cells, np.array(lines[start:end], dtype=np.int64), text_of, refused)
             refused = []
@@ -241,9 +242,9 @@ class _Joined:
         return "\n".join(self.texts[row])
 
 
-def arrow_chunk(batch: pa.RecordBatch, first: int) -> Chunk:
+def arrow_chunk(batch: pa.RecordBatch, first: int, lists: Sequence[str] = LISTS) -> Chunk:
     """Typed rows: numbers, booleans, text and lists of ids. ``first`` : number of the first row."""
-    cells = [_plain(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    cells = [_plain(column, name.strip() in lists) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
     return Chunk(tuple(batch.schema.names), cells, lines, _RowText(batch))
 
@@ -259,11 +260,11 @@ class _RowText:
         return json.dumps({name: _objects_of(cell)[0] for name, cell in cells}, default=str, ensure_ascii=False)
 
 
-def _plain(name: str, column: pa.Array) -> pa.Array:
+def _plain(column: pa.Array, listed: bool) -> pa.Array:
     """Text, numbers and booleans as they are; lists of ids as text with ';' between; what is no value of a cell as text."""
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _plain(name, column.dictionary_decode())
+        return _plain(column.dictionary_decode(), listed)
     if pa.types.is_null(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return column.cast(pa.string())  # which says so where bytes are no text
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -274,9 +275,9 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         return column
     lists = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
-    if name.strip() in _LISTED and lists and not column.flatten().null_count:
+    if listed and lists and not column.flatten().null_count:
         return pc.binary_join(column, ";")
-    return pa.array([None if cell is None else _text_cell(name, cell) for cell in _objects_of(column)], pa.string())
+    return pa.array([None if cell is None else _text_cell(cell, listed) for cell in _objects_of(column)], pa.string())
 
 
 def _objects_of(column: pa.Array) -> list[Any]:
@@ -319,16 +320,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _json_cell(name: str, value: Any) -> Any:
+def _json_cell(value: Any, listed: bool) -> Any:
     """Text and numbers as they are."""
-    return _text_cell(name, value) if isinstance(value, (list, dict, bool)) else value
+    return _text_cell(value, listed) if isinstance(value, (list, dict, bool)) else value
 
 
-def _text_cell(name: str, value: Any) -> str:
+def _text_cell(value: Any, listed: bool = False) -> str:
     """Lists of ids with ';' between; what is no value of a cell as it would stand in JSON, for its reject."""
-    if isinstance(value, list) and name.strip() in _LISTED:
+    if isinstance(value, list) and listed:
         # A null among ids says nothing, as between ';;' in text.
-        return ";".join(_text_cell("", item) for item in value if item is not None)
+        return ";".join(_text_cell(item) for item in value if item is not None)
     if isinstance(value, (list, dict, bool, type(None))):
         return json.dumps(value, default=str, ensure_ascii=False)
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

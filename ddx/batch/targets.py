@@ -21,6 +21,8 @@ from ddx.batch.sources import STREAM, format_of, shown
 from ddx.batch.whole import Whole
 from ddx.errors import UsageError
 
+_BLOCK = 1 << 20  # bytes that are copied at a time
+
 
 def check_target(source: str, target: str, kind: str | None = None, *, only_csv: bool = False) -> None:
     """Refuse, before any work is done, a target that cannot be written; ``source`` is what it must not overwrite.
@@ -69,9 +71,6 @@ def _check_path(source: str, path: Path, kind: str | None, only_csv: bool) -> No
         raise UsageError(f"{path}: the directory {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise UsageError(f"{path}: cannot be written: permission denied")
-
-
-_BLOCK = 1 << 20  # bytes that are copied at a time
 
 
 class Target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from statistics import NormalDist
 from typing import Any
 
@@ -16,7 +17,7 @@ from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Parameter
 from ddx.network import Evidence
 from ddx.values import inside
 
-_ARGUMENTS = ("present", "absent", "uncertain", "measurements", "age", "sex", "context")
+_ARGUMENTS = tuple(signature(Model.diagnose).parameters)[1:]
 Case = Diagnosis | Mapping[str, Any]
 
 
@@ -89,7 +90,7 @@ def chosen(model: Model, parameters: Iterable[str]) -> list[str]:
     Raises
     ------
     UsageError
-        No ids, an unknown one, or a text in place of a list.
+        An unknown id, or a text in place of a list.
     """
     if isinstance(parameters, str):
         raise UsageError(f"parameters: got the text {parameters!r}, expected a list of ids, such as [{parameters!r}]")

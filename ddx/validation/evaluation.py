@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ddx.batch import STREAM, Source, check_encoding
-from ddx.cases import CASE_ID, CaseIds, Column, Reject, encode, interpret
+from ddx.cases import CASE_ID, LISTS, CaseIds, Column, Reject, encode, interpret
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
 from ddx.validation.reports import Report, report
@@ -70,7 +70,7 @@ def evaluate_file(
         at = _column(source, names, truth)
         return at, interpret([*names[:at], *names[at + 1 :]], kb)
 
-    with Source(source, encoding) as reader:
+    with Source(source, encoding, lists=(*LISTS, truth.strip())) as reader:
         if reader.long:
             form = "is in long form, which has no column of true causes"
             raise UsageError(f"{_shown(source)}: {form}; give a row for every case, wide or in list form")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ddx.batch.scoring import HIGH, LOW
 from ddx.cases import CASE_ID, CaseError
 from ddx.diagnosis import LOG_EVIDENCE, NONE
 from ddx.errors import UsageError, nearest
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 TOP = (1, 3, 5)
 # Truths drawn to see what chance makes of a calibration error; its mean and upper end need no more.
 _CHANCE = 200
-# Of the columns of intervals: what stands behind the id of the cause.
-_ENDS = ("_low", "_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +137,15 @@ def report(
 def _of_causes(posteriors: pd.DataFrame, model: Model | None) -> pd.DataFrame:
     """The columns of causes, without what ``ddx score`` writes beside them."""
     names = {str(name) for name in posteriors.columns}
-    beside = {NONE, LOG_EVIDENCE, *(name + end for name in names for end in _ENDS)}
+    beside = {NONE, LOG_EVIDENCE, *(name + end for name in names for end in (LOW, HIGH))}
     beside |= {name for name in names if re.fullmatch(r"(cause|posterior)_\d+", name)}
     frame = posteriors.loc[:, [str(name) not in beside for name in posteriors.columns]]
-    for name in map(str, frame.columns if model else ()):
-        if model and name not in model.network.causes:
-            hint = nearest(name, model.network.causes)
-            raise UsageError(f"posteriors: column {name!r} is no cause of {model.knowledge.name}{hint}; take it out")
+    if model is not None:
+        causes = model.network.causes
+        strange = [str(name) for name in frame.columns if str(name) not in causes]
+        if strange:
+            hint = nearest(strange[0], causes)
+            raise UsageError(f"posteriors: column {strange[0]!r} is no cause of {model.knowledge.name}{hint}; take it out")
     return frame
 
 
