@@ -52,9 +52,9 @@ def drawn_cases(rng: np.random.Generator, net: Network, n: int, present: int, ab
 
 
 def limb_network(*, context: bool, kb: str = "limb") -> Network:
-    """The core network of limb for a woman of 45 to 64; ``context``: with its risk factors, otherwise none of them present."""
+    """The core network of limb for a woman of 50; ``context``: with its risk factors, otherwise none of them present."""
     net = ddx.load(kb).network
-    age = net.age_bands.index("age_45_64")
+    age = net.ages.index("age_45_54")
     sex = net.sexes.index(next(s for s in net.sexes if "female" in s))
     prior, leak = expit(net.log_odds[age, sex]), net.leak[age]
     if not context:
