@@ -64,10 +64,10 @@ def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextAr
                 cell = f"{name}@{'+'.join(sorted((band, sex)))}"
                 if cell in values:
                     prior[:, a, s, x] = values.columns([cell])[:, 0]
-    band = list(kb.band_of_stratum)
-    of_age = _shares(values, bands, setting)[:, band] * within_bands(kb, values)
+    band_of = _bands(kb)[1]
+    of_age = _shares(values, bands, setting)[:, band_of] * within_bands(kb, values)
     share = of_age[:, :, None] * _shares(values, sexes, setting)[:, None, :]
-    return ContextArrays(np.take(prior, band, axis=1), np.ascontiguousarray(share))
+    return ContextArrays(*(np.ascontiguousarray(array) for array in (prior[:, band_of], share)))
 
 
 def cause_arrays(

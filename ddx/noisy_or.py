@@ -10,7 +10,7 @@ finding without any cause counts what comes from a syndrome that is there withou
 
 A finding that no study counted in a cause has no direct link to it: what its syndromes bring is all.
 
-Axes: S sets of values, A ages (age bands, or their parts: these have the leaks of their band), J syndromes, F findings, K causes.
+Axes: S sets of values, A ages (age bands, or their parts, which have the leaks of the band), J syndromes, F findings, K causes.
 """
 
 from __future__ import annotations

@@ -384,7 +384,7 @@ def test_states_are_named_as_in_the_knowledge_base():
     def states(node):
         return tuple(network.get_cpds(node).state_names[node])
 
-    assert states("age_band") == net.age_bands
+    assert states("age_band") == net.ages
     assert states("sex") == net.sexes
     assert states("onset") == ("none", *net.graded["onset"])
     for node in ("stroke", "diabetes", "foot_drop", "hand_numbness"):

@@ -26,7 +26,7 @@ def part_problems(study: Study, part: Context) -> Iterator[tuple[str, str]]:
         column = "context" if study.context == part.id else "group"
         yield column, f"got {part.id!r}, a part of an age band, which only has a population_share: give the whole band"
     elif study.setting:
-        yield "setting", f"got {study.setting!r}, but {part.id}, a part of an age band, has the same share of it in every setting"
+        yield "setting", f"got {study.setting!r}, {part.id} has the same share of its age band in every setting: leave it out"
 
 
 def age_parts(kb: KnowledgeBase) -> Iterator[Problem]:
