@@ -238,7 +238,7 @@ def test_how_many_strata_are_solved_at_a_time_does_not_change_a_bit(limb, strata
         {"hand_numbness": 1},
         {"tremor_unspecified": 0.3, "onset": [0, 1, 0, 0]},
         {"fever": 0, "sex": "sex_male"},
-        {"age_band": "age_18_44"},
+        {"age_band": "age_30_44"},
     ]
     evidence = layered_evidence(net, [row | known for row in some for known in ({}, {"sex": "sex_female"}, {"diabetes": 1})])
     expected = net.posterior(evidence)
