@@ -182,6 +182,8 @@ class LayeredNetwork:
         fits_age = (evidence.age[:, None] < 0) | (evidence.age[:, None] == age)
         fits_sex = (evidence.sex[:, None] < 0) | (evidence.sex[:, None] == sex)
         case, a, s = np.nonzero(fits_age[:, :, None] & fits_sex[:, None, :])
+        if len(case) == len(evidence):  # there is but one age
+            return case, a, s, np.zeros(len(case))
         observed, requires = evidence.context[case], self.requires
         return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
 
