@@ -44,8 +44,8 @@ def to_pgmpy(
 
     Returns
     -------
-    A DiscreteBayesianNetwork. States: absent and present; age bands and sexes by their ids; none and the levels for a
-    graded finding.
+    A DiscreteBayesianNetwork. States: absent and present; age bands (or their parts) and sexes by their ids; none and the
+    levels for a graded finding.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def to_pgmpy(
         states[node] = node_states
         tables.append((node, table, parents))
 
-    add(AGE, net.age_bands, net.share.sum(axis=1), [])
+    add(AGE, net.ages, net.share.sum(axis=1), [])
     add(SEX, net.sexes, net.share.sum(axis=0), [])
     factors = _factors(net, chosen)
     for j in factors:
@@ -177,10 +177,10 @@ def _noisy_or_tables(
 ) -> Iterable[tuple[str, tuple[str, ...], Floats, list[str]]]:
     """One table, or a chain of them. Everything is P(value <= v), which multiplies over independent contributions.
 
-    ``leaks`` (A or 1, L), by age band where they differ.
+    ``leaks`` (A or 1, L), by age where they differ.
     """
     at_most = {parent: _at_most(link) for parent, link in links.items()}
-    leak = np.array([_at_most(band) for band in leaks])
+    leak = np.array([_at_most(of_age) for of_age in leaks])
     by_age = bool((leak != leak[0]).any())
     start = leak.T if by_age else leak[0]
     first_parents = [AGE] if by_age else []

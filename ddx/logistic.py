@@ -1,9 +1,10 @@
 """Parameters of causes and context -> the logistic arrays of the network, for many sets of parameter values at once.
 
-    logit P(c_k = 1 | age band a, sex g, risk factors x) = b_k + log OR_ka + log OR_kg + sum_j log OR_kj x_j
+    logit P(c_k = 1 | age a, sex g, risk factors x) = b_k + L_ka + log OR_kg + sum_j log OR_kj x_j
 
-The intercept b_k makes the marginal over the reference population of the setting its prevalence there. Axes: S sets of
-values, B pairs of a set and a cause, K causes, C risk factors, A age bands, 2 sexes.
+The intercept b_k makes the marginal over the reference population of the setting its prevalence there. L_ka is the log odds
+ratio of the age band, or follows age within a band that has parts (``age_effects``). Axes: S sets of values, B pairs of a set
+and a cause, K causes, C risk factors, A ages (age bands, or the parts of those that have any), 2 sexes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
+from ddx.knowledge.ages import age_limits
 from ddx.values import Values
 
 # Share of an age band or sex that a setting has no row for: a case of it still has posteriors.
@@ -25,7 +27,7 @@ NOBODY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class ContextArrays:
-    """``prior`` (S, A, 2, C): P(risk factor | age band, sex); ``share`` (S, A, 2) of the setting's reference population."""
+    """``prior`` (S, A, 2, C): P(risk factor | age, sex); ``share`` (S, A, 2) of the setting's reference population."""
 
     prior: Floats
     share: Floats
@@ -44,7 +46,7 @@ def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextAr
     """Shares of the strata in a setting, and the frequency of every risk factor in them, which is that of all people.
 
     The frequency is the figure of the cell of age band and sex where there is one, else the log odds of the age band plus the
-    contrast of the sexes.
+    contrast of the sexes. Parts of a band have its frequencies, and divide its share among them as they do that of all people.
     """
     bands, sexes = [c.id for c in kb.age_bands], [c.id for c in kb.sexes]
     of_sex = _shares(values, sexes, "")
@@ -62,8 +64,10 @@ def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextAr
                 cell = f"{name}@{'+'.join(sorted((band, sex)))}"
                 if cell in values:
                     prior[:, a, s, x] = values.columns([cell])[:, 0]
-    share = _shares(values, bands, setting)[:, :, None] * _shares(values, sexes, setting)[:, None, :]
-    return ContextArrays(prior, share)
+    band_of = _bands(kb)[1]
+    of_age = _shares(values, bands, setting)[:, band_of] * within_bands(kb, values)
+    share = of_age[:, :, None] * _shares(values, sexes, setting)[:, None, :]
+    return ContextArrays(*(np.ascontiguousarray(array) for array in (prior[:, band_of], share)))
 
 
 def cause_arrays(
@@ -82,13 +86,58 @@ def cause_arrays(
     at, cause = pairs
     effect = {c: log_ratio[at, cause] for c, log_ratio in _log_ratios(kb, values).items()}
     bands, sexes = [effect[c.id] for c in kb.age_bands], [effect[c.id] for c in kb.sexes]
-    stratum = np.stack(bands, axis=-1)[:, :, None] + np.stack(sexes, axis=-1)[:, None, :]
+    ages = age_effects(kb, np.stack(bands, axis=-1), within_bands(kb, values)[at])
+    stratum = ages[:, :, None] + np.stack(sexes, axis=-1)[:, None, :]
     factors = [effect[c.id] for c in kb.risk_factors]
     context_log_odds = np.stack(factors, axis=-1) if factors else np.zeros((len(at), 0))
     prevalence = _prevalence(kb, setting, values)[at, cause]
     own = at if len(context.share) > 1 else np.zeros_like(at)
     intercept = _intercepts(kb, prevalence, stratum, context_log_odds, context, own, cause)
     return CauseArrays(prevalence, intercept[:, None, None] + stratum, context_log_odds)
+
+
+def within_bands(kb: KnowledgeBase, values: Values) -> Floats:
+    """Share (S, A) of every age in its band, that of all people whatever the setting: 1 for a band without parts."""
+    share = values.columns([f"population:{stratum.id}" for stratum in kb.age_strata], missing=1.0)
+    first, band = _bands(kb)
+    return np.asarray(share / np.add.reduceat(share, first, axis=1)[:, band])
+
+
+def age_effects(kb: KnowledgeBase, log_ratio: Floats, within: Floats) -> Floats:
+    """Log odds ratios (B, A) of all ages from those of the age bands.
+
+    Studies count bands; a cause does not wait for a birthday. A part of a band whose people are m years old in the mean gets
+    the value at m of the line through (mean age, log odds ratio) of its band and of the neighbouring band on the side of m;
+    beyond the first and the last band the line through the last two goes on. Then all parts of the band are shifted by one
+    constant, so that the mean of their odds ratios is the odds ratio of the band: it keeps what was counted in it. A band
+    without parts has its own value, and so have the parts of an only band.
+
+    Parameters
+    ----------
+    log_ratio : (B, number of age bands)
+    within : (B, A) from ``within_bands``; the weights of both means. Middles of strata count as the ages of their people
+    """
+    first, band = _bands(kb)
+    own, last = log_ratio[:, band], len(first) - 1
+    if len(band) == len(first) or not last:
+        return np.asarray(own)
+    middle = np.mean(age_limits(kb), axis=0)
+    mean = np.add.reduceat(within * middle, first, axis=1)
+    # Index of the neighbour (B, A) with which the line of a band is drawn.
+    younger, older = np.where(band > 0, band - 1, 1), np.where(band < last, band + 1, last - 1)
+    other = np.where(middle < mean[:, band], younger, older)
+    pair = np.arange(len(mean))[:, None], other
+    slope = (log_ratio[pair] - own) / (mean[pair] - mean[:, band])
+    rise = slope * (middle - mean[:, band])
+    level = np.logaddexp.reduceat(rise + np.log(within), first, axis=1)
+    return np.asarray(own + rise - level[:, band])
+
+
+@lru_cache(maxsize=8)
+def _bands(kb: KnowledgeBase) -> tuple[Ints, Ints]:
+    """Index of the first age of every band, and the band (A,) of every age."""
+    band = np.array(kb.band_of_stratum, dtype=np.intp)
+    return np.flatnonzero(np.diff(band, prepend=-1)), band
 
 
 def causes_moved(kb: KnowledgeBase, values: Values) -> NDArray[np.bool_]:
@@ -117,7 +166,7 @@ def _governs(kb: KnowledgeBase) -> NDArray[np.float32]:
 
 def _log_ratios(kb: KnowledgeBase, values: Values) -> dict[str, Floats]:
     """Context -> log odds ratios (S, K) of all causes, 0 where there is no parameter."""
-    ids = {c: [f"or:{cause}:{c}" for cause in kb.causes] for c in kb.context}
+    ids = {c.id: [f"or:{cause}:{c.id}" for cause in kb.causes] for c in (*kb.age_bands, *kb.sexes, *kb.risk_factors)}
     return {c: np.log(values.columns(names, missing=1.0)) for c, names in ids.items()}
 
 

@@ -1,9 +1,9 @@
 """Knowledge base and setting -> the arrays of the network, and from evidence to exact posteriors.
 
-Age band and sex select a stratum: they change the priors of the causes, the frequency of the risk factors, and (age) the leaks.
-A case of unknown age or sex is a mixture over strata. Risk factors are summed out inside the recursion.
+Age and sex select a stratum: they change the priors of the causes, and the age band the frequency of the risk factors and the
+leaks. A case of unknown age or sex is a mixture over strata. Risk factors are summed out inside the recursion.
 
-Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A age bands, 2 sexes.
+Axes: N cases, K causes, J syndromes, F finding columns, C risk factors, A ages (age bands, or their parts), 2 sexes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Evidence:
     ``columns`` (O,) ascending: findings that are stated of some case, without the levels of graded ones; ``finding`` (N, O): 1
     present, 0 absent, nan not observed, between: uncertain. ``level``: graded finding that is stated of some case -> (N, L + 1)
     likelihood of none and of every level, lowest first; 1 everywhere: not observed.
-    ``context`` (N, C): 1, 0 or nan. ``age`` (N,) index of the age band and ``sex`` (N,) index of the sex, -1 unknown.
+    ``context`` (N, C): 1, 0 or nan. ``age`` (N,) index in ``age_strata`` and ``sex`` (N,) index of the sex, -1 unknown.
     """
 
     columns: Ints
@@ -87,7 +87,7 @@ class LayeredNetwork:
     causes: tuple[str, ...]
     findings: tuple[str, ...]
     risk_factors: tuple[str, ...]
-    age_bands: tuple[str, ...]
+    ages: tuple[str, ...]  # age bands, or the parts of those that have any
     sexes: tuple[str, ...]
     graded: Mapping[str, tuple[str, ...]]
     prevalence: Floats  # (K,) in the setting, over its reference population
@@ -130,7 +130,7 @@ class LayeredNetwork:
 
     def _bounds(self, evidence: Evidence) -> list[int]:
         """Where the cases are cut, so that few enough parts are solved at a time."""
-        strata = np.where(evidence.age < 0, len(self.age_bands), 1) * np.where(evidence.sex < 0, len(self.sexes), 1)
+        strata = np.where(evidence.age < 0, len(self.ages), 1) * np.where(evidence.sex < 0, len(self.sexes), 1)
         undecided = split_findings(evidence.finding, self._stated_implications(evidence.columns))
         total = np.cumsum(strata << undecided.sum(axis=1))
         piece = (total - 1) // _PARTS
@@ -174,14 +174,15 @@ class LayeredNetwork:
         )
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
-        """Case, age band, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
-        age = np.arange(len(self.age_bands))
+        """Case, age, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
+        if (evidence.age >= 0).all() and (evidence.sex >= 0).all():  # one stratum each, of weight 1
+            return np.arange(len(evidence)), evidence.age, evidence.sex, np.zeros(len(evidence))
+        age = np.arange(len(self.ages))
         sex = np.arange(len(self.sexes))
         fits_age = (evidence.age[:, None] < 0) | (evidence.age[:, None] == age)
         fits_sex = (evidence.sex[:, None] < 0) | (evidence.sex[:, None] == sex)
         case, a, s = np.nonzero(fits_age[:, :, None] & fits_sex[:, None, :])
-        if len(case) == len(evidence):
-            # Age and sex of every case are known: one stratum each, of weight 1.
+        if len(case) == len(evidence):  # there is but one age
             return case, a, s, np.zeros(len(case))
         observed, requires = evidence.context[case], self.requires
         return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
@@ -366,7 +367,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
             causes=causes,
             findings=tuple(kb.findings),
             risk_factors=tuple(c.id for c in kb.risk_factors),
-            age_bands=tuple(c.id for c in kb.age_bands),
+            ages=tuple(c.id for c in kb.age_strata),
             sexes=tuple(c.id for c in kb.sexes),
             graded=kb.graded,
             prevalence=own.prevalence.reshape(n, -1)[s],

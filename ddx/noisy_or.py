@@ -10,7 +10,7 @@ finding without any cause counts what comes from a syndrome that is there withou
 
 A finding that no study counted in a cause has no direct link to it: what its syndromes bring is all.
 
-Axes: S sets of values, A age bands, J syndromes, F findings, K causes.
+Axes: S sets of values, A ages (age bands, or their parts, which have the leaks of the band), J syndromes, F findings, K causes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Places:
 
     link: Ints  # (F + J, K + J)
     leak: Ints  # (F,) of all ages
-    leak_in_band: Ints  # (A, F)
+    leak_at_age: Ints  # (A, F)
     syndrome_leak: Ints  # (J,)
 
 
@@ -62,7 +62,7 @@ def finding_arrays(kb: KnowledgeBase, values: Values, findings: Sequence[str] | 
     own = {names[r]: i for i, r in enumerate(rows.tolist())}
     below = np.concatenate([rows, np.arange(len(names), len(place.link))])  # syndromes stand below the findings
     total = values.at(place.link[below], 0.0)
-    base, leak = values.at(place.leak[rows], np.nan), values.at(place.leak_in_band[:, rows], np.nan)
+    base, leak = values.at(place.leak[rows], np.nan), values.at(place.leak_at_age[:, rows], np.nan)
     n_findings, n_causes = len(rows), len(kb.causes)
     sensitivity, syndrome = total[:, :n_findings, :n_causes], total[:, n_findings:, :n_causes]
     for levels in kb.graded.values():
@@ -123,5 +123,6 @@ def _places(kb: KnowledgeBase) -> _Places:
     in_band = np.array(
         [[place.get(f"leak:{f}@{b.id}", place[f"leak:{f}"]) for f in kb.findings] for b in kb.age_bands], dtype=np.intp
     )
+    at_age = in_band[list(kb.band_of_stratum)]
     of_syndrome = np.array([place[f"leak:{s}"] for s in kb.syndromes], dtype=np.intp)
-    return _Places(link, leak, in_band, of_syndrome)
+    return _Places(link, leak, at_age, of_syndrome)

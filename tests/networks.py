@@ -410,7 +410,7 @@ def layered_evidence(net, cases):
     for row, case in enumerate(cases):
         for name, value in case.items():
             if name == "age_band":
-                age[row] = net.age_bands.index(value)
+                age[row] = net.ages.index(value)
             elif name == "sex":
                 sex[row] = net.sexes.index(value)
             elif name in level:

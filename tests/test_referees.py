@@ -52,9 +52,9 @@ GROUPS = {
         (
             {},
             {"hand_numbness": 1, "nocturnal_paraesthesia": 1, "neck_pain": 0},
-            {"hand_numbness": 1, "onset": LOWEST, "age_band": "age_45_64", "sex": "sex_female", "repetitive_hand_work": 1},
+            {"hand_numbness": 1, "onset": LOWEST, "age_band": "age_55_64", "sex": "sex_female", "repetitive_hand_work": 1},
             {"hand_pain": 1, "onset": TOP, "diabetes": 1, "insulin_or_sulfonylurea": 0, "sex": "sex_male"},
-            {"hand_numbness": 1, "reduced_vibration_sense": 1, "insulin_or_sulfonylurea": 1, "age_band": "age_75_plus"},
+            {"hand_numbness": 1, "reduced_vibration_sense": 1, "insulin_or_sulfonylurea": 1, "age_band": "age_85_plus"},
             {"hand_numbness": 1, "tinel_positive": 0, "insulin_or_sulfonylurea": 0, "smoking": 1},
             {"hand_numbness": 0.8, "hand_pain": 0.3, "onset": [0.0, 0.5, 0.3, 0.2], "diabetes": 0},
         ),
@@ -65,7 +65,7 @@ GROUPS = {
         (
             {"onset": TOP, "weakness_side": [0, 1, 0], "facial_droop": 1},
             {"onset": TOP, "facial_droop": 1, "atrial_fibrillation": 1, "age_band": "age_65_74", "sex": "sex_female"},
-            {"onset": MIDDLE, "weakness_side": [0, 0, 1], "paraesthesia": 1, "age_band": "age_18_44"},
+            {"onset": MIDDLE, "weakness_side": [0, 0, 1], "paraesthesia": 1, "age_band": "age_30_44"},
             {"onset": [1, 1, 1, 0], "visual_loss": 1, "bladder_dysfunction": 0, "sex": "sex_female"},
             {"onset": NONE, "weakness_side": [1, 0, 0], "dysarthria": 0.6, "hypertension": 1, "smoking": 0},
             {"dysarthria": 1, "facial_droop": 1, "visual_loss": 1, "paraesthesia": 1, "pregnancy": 0, "diabetes": 1},
@@ -77,9 +77,9 @@ GROUPS = {
         ("rest_tremor", "postural_tremor", "intention_tremor", "bradykinesia", "tachycardia", "weight_loss", "onset",
          "dystonia"),
         (
-            {"rest_tremor": 1, "bradykinesia": 1, "age_band": "age_75_plus", "sex": "sex_male"},
+            {"rest_tremor": 1, "bradykinesia": 1, "age_band": "age_85_plus", "sex": "sex_male"},
             {"postural_tremor": 1, "rest_tremor": 0, "onset": LOWEST},
-            {"postural_tremor": 1, "tachycardia": 1, "weight_loss": 1, "sex": "sex_female", "age_band": "age_18_44"},
+            {"postural_tremor": 1, "tachycardia": 1, "weight_loss": 1, "sex": "sex_female", "age_band": "age_30_44"},
             {"intention_tremor": 1, "alcohol_heavy": 1, "onset": [1, 1, 0, 0]},
             {"postural_tremor": 0.9, "dystonia": 0.1, "neurotoxic_exposure": 0, "smoking": 1, "onset": [0.2, 0.4, 0.3, 0.1]},
         ),
@@ -91,7 +91,7 @@ GROUPS = {
             {"confusion": 1, "sweating": 1, "onset": TOP},
             {"low_glucose": 1, "confusion": 1, "insulin_or_sulfonylurea": 1},
             {"low_glucose": 0, "dry_mouth": 1, "nausea_vomiting": 1, "diabetes": 1, "age_band": "age_0_17"},
-            {"tachycardia": 1, "sweating": 1, "dry_mouth": 0, "diabetes": 0, "sex": "sex_male", "age_band": "age_45_64"},
+            {"tachycardia": 1, "sweating": 1, "dry_mouth": 0, "diabetes": 0, "sex": "sex_male", "age_band": "age_55_64"},
             {"low_glucose": 0.99, "insulin_or_sulfonylurea": 0, "diuretic_use": 1, "onset": [1, 0, 1, 1]},
         ),
     ),
@@ -101,9 +101,9 @@ GROUPS = {
         ("fatigable_weakness", "dysphagia", "low_potassium", "pallor", "macrocytosis", "reduced_reflexes", "weakness_side"),
         (
             {"fatigable_weakness": 1, "dysphagia": 1, "weakness_side": [0, 0, 1]},
-            {"macrocytosis": 1, "pallor": 1, "reduced_reflexes": 1, "alcohol_heavy": 1, "age_band": "age_45_64"},
+            {"macrocytosis": 1, "pallor": 1, "reduced_reflexes": 1, "alcohol_heavy": 1, "age_band": "age_55_64"},
             {"low_potassium": 1, "diuretic_use": 1, "fatigable_weakness": 0, "sex": "sex_female"},
-            {"pallor": 1, "macrocytosis": 0, "pregnancy": 1, "age_band": "age_18_44", "sex": "sex_female"},
+            {"pallor": 1, "macrocytosis": 0, "pregnancy": 1, "age_band": "age_30_44", "sex": "sex_female"},
             {"macrocytosis": 0.7, "weakness_side": [0.3, 0.2, 0.5], "vegetarian_or_malabsorption": 0},
         ),
     ),
@@ -384,7 +384,7 @@ def test_states_are_named_as_in_the_knowledge_base():
     def states(node):
         return tuple(network.get_cpds(node).state_names[node])
 
-    assert states("age_band") == net.age_bands
+    assert states("age_band") == net.ages
     assert states("sex") == net.sexes
     assert states("onset") == ("none", *net.graded["onset"])
     for node in ("stroke", "diabetes", "foot_drop", "hand_numbness"):

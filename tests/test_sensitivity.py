@@ -241,7 +241,7 @@ def test_flips_without_thresholds_change_the_leading_cause(clinic):
 def _worlds(network, cause_order, findings):
     """Joint probability of causes and findings in every world of a stratum and of the risk factors."""
     joint = []
-    for age, sex in itertools.product(range(len(network.age_bands)), range(len(network.sexes))):
+    for age, sex in itertools.product(range(len(network.ages)), range(len(network.sexes))):
         for context in itertools.product((0, 1), repeat=len(network.risk_factors)):
             if context[1] and not context[0]:
                 continue

@@ -130,10 +130,10 @@ class Statements:
         columns = np.flatnonzero([f in stated for f in self.kb.findings])
         finding = self._table(self.findings, [f for f in self.kb.findings if f in stated])
         context = self._table(self.context, [c.id for c in self.kb.risk_factors])
-        edges = [band.age_from or 0.0 for band in self.kb.age_bands]
+        edges = [stratum.age_from or 0.0 for stratum in self.kb.age_strata]
         known = np.nan_to_num(self.age, nan=0.0)
-        band = np.where(np.isnan(self.age), -1, np.searchsorted(edges, known, side="right") - 1).astype(np.intp)
-        return Evidence(columns, finding, level, context, band, self.sex)
+        age = np.where(np.isnan(self.age), -1, np.searchsorted(edges, known, side="right") - 1).astype(np.intp)
+        return Evidence(columns, finding, level, context, age, self.sex)
 
     def _table(self, values: dict[str, Floats], names: Sequence[str]) -> Floats:
         """The values of some ids side by side (N, X)."""

@@ -87,7 +87,18 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
         )
     else:
         context = kb.context[id_]
-        _fields(out, {"context": f"{context.label} ({id_})", "requires": context.requires, "question": context.question})
+        band = next((b.id for b in kb.age_bands if context in kb.parts_of(b)), "")
+        shared = "whose leaks and risk factors it has; odds ratios follow age from band to band"
+        _fields(
+            out,
+            {
+                "context": f"{context.label} ({id_})",
+                "requires": context.requires,
+                "parts": ", ".join(part.id for part in kb.parts_of(context)) if context in kb.age_bands else "",
+                "part of": f"{band}, {shared}" if band else "",
+                "question": context.question,
+            },
+        )
     _parameters(out, kb, id_)
 
 

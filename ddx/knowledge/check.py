@@ -10,6 +10,7 @@ from dataclasses import fields
 from operator import attrgetter
 
 from ddx.errors import Problem
+from ddx.knowledge.ages import age_parts
 from ddx.knowledge.graded import MAX_TOTAL, continuation
 from ddx.knowledge.implications import implications, implied_frequencies
 from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter, Study, problem_of
@@ -40,6 +41,7 @@ def check(kb: KnowledgeBase) -> list[Problem]:
         _findings,
         implications,
         _context,
+        age_parts,
         _priors,
         _links,
         _leaks,
@@ -168,7 +170,7 @@ def _context(kb: KnowledgeBase) -> Iterator[Problem]:
     for sex in kb.sexes:
         if sex.id not in SEXES:
             yield Problem("context.csv", sex.line, "id", f"got the sex {sex.id!r}, expected {' and '.join(SEXES)}")
-    for variable in (*kb.age_bands, *kb.sexes):
+    for variable in (*kb.age_bands, *kb.age_parts, *kb.sexes):
         if f"population:{variable.id}" not in kb.parameters:
             yield Problem("studies.csv", None, "quantity", f"no population_share for {variable.id}")
     for where in ("", *(f"@{setting}" for setting in kb.settings)):
@@ -179,7 +181,7 @@ def _context(kb: KnowledgeBase) -> Iterator[Problem]:
             if shares and complete and abs(sum(shares) - 1.0) > _SHARES:
                 message = f"population_share of the {kind}{where.replace('@', ' of ')} adds up to {sum(shares):.3g}, expected 1"
                 yield Problem("studies.csv", None, "value", message)
-    for variable in (*kb.age_bands, *kb.sexes):
+    for variable in (*kb.age_bands, *kb.age_parts, *kb.sexes):
         if variable.requires:
             yield Problem(
                 "context.csv", variable.line, "requires", f"got {variable.requires!r}; only a risk factor requires another"

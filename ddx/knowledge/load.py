@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ddx.errors import KnowledgeError, Problem, UsageError, nearest
 from ddx.knowledge import tables as t
+from ddx.knowledge.ages import part_problems
 from ddx.knowledge.check import check
 from ddx.knowledge.measurements import read_measurements
 from ddx.knowledge.parameters import QUANTITIES, RATIOS, collect
@@ -63,7 +64,7 @@ _CONTEXT: dict[str, t.Convert] = {
     "id": t.identifier,
     "label": t.required,
     "aliases": t.names,
-    "kind": t.choice("age_band", "sex", "risk_factor"),
+    "kind": t.choice("age_band", "age_part", "sex", "risk_factor"),
     "requires": t.text,
     "age_from": t.optional(t.number),
     "age_to": t.optional(t.number),
@@ -235,6 +236,7 @@ def _resolved(
     usable = []
     parents, children = {**causes, **syndromes}, {**findings, **syndromes}
     groups = {c.id: c for c in context.values() if c.kind != "risk_factor"}
+    parts = {c.id: c for c in context.values() if c.kind == "age_part"}
     clinics = {s: label for s, label in settings.items() if s not in (GENERAL, BALANCED)}
     tables = {name: {f"{name}s.csv", "syndromes.csv"} for name in ("cause", "finding")}
     tables |= {"context": {"context.csv"}, "source": {"sources.csv"}}
@@ -267,6 +269,9 @@ def _resolved(
             found.append(("finding", f"got the syndrome {study.finding!r}, but {study.cause} is one itself"))
         if study.finding in syndromes and study.group:
             found.append(("group", f"got {';'.join(study.group)!r}, the frequency of a syndrome depends on nothing"))
+        for named in (study.context, *study.group):
+            if named in parts:
+                found += part_problems(study, parts[named])
         found += _number_problems(study)
         problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
         if not found and not waiting:

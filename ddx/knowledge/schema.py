@@ -116,12 +116,12 @@ class Syndrome:
 
 @dataclass(frozen=True)
 class Context:
-    """A context variable's value: an age band [age_from, age_to), a sex, or a boolean risk factor."""
+    """A context variable's value: an age band [age_from, age_to), a part of one, a sex, or a boolean risk factor."""
 
     id: str
     label: str
     aliases: tuple[str, ...]
-    kind: Literal["age_band", "sex", "risk_factor"]
+    kind: Literal["age_band", "age_part", "sex", "risk_factor"]
     requires: str
     age_from: float | None
     age_to: float | None
@@ -204,8 +204,29 @@ class KnowledgeBase:
 
     @cached_property
     def age_bands(self) -> tuple[Context, ...]:
-        """Youngest first."""
+        """Youngest first. Parameters depend on them; cases belong to ``age_strata``."""
         return tuple(c for c in self.context.values() if c.kind == "age_band")
+
+    @cached_property
+    def age_parts(self) -> tuple[Context, ...]:
+        """Parts of age bands, youngest first."""
+        parts = (c for c in self.context.values() if c.kind == "age_part")
+        return tuple(sorted(parts, key=lambda part: part.age_from or 0.0))
+
+    @cached_property
+    def age_strata(self) -> tuple[Context, ...]:
+        """What the age of a case selects, youngest first: the parts of a band that has any, else the band."""
+        return tuple(stratum for band in self.age_bands for stratum in self.parts_of(band) or (band,))
+
+    @cached_property
+    def band_of_stratum(self) -> tuple[int, ...]:
+        """For every one of ``age_strata`` the index of its age band."""
+        return tuple(b for b, band in enumerate(self.age_bands) for _ in self.parts_of(band) or (band,))
+
+    def parts_of(self, band: Context) -> tuple[Context, ...]:
+        """Parts of an age band, youngest first; none where it is whole."""
+        low, high = band.age_from or 0.0, band.age_to or 0.0
+        return tuple(p for p in self.age_parts if low <= (p.age_from or 0.0) and (p.age_to or AGE_MAX) <= high)
 
     @cached_property
     def sexes(self) -> tuple[Context, ...]:

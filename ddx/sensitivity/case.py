@@ -110,7 +110,7 @@ def relevant(model: Model, evidence: Evidence) -> list[str]:
     observed = {network.findings[f] for f in parts.columns}
     linked = (network.finding_syndrome[parts.columns] > 0.0).any(axis=0)
     syndromes = {network.syndromes[j] for j in np.flatnonzero(linked)}
-    bands = {network.age_bands[a] for a in np.unique(parts.age)}
+    bands = {kb.age_bands[kb.band_of_stratum[a]].id for a in np.unique(parts.age)}
     return [p for p in kb.parameters if _matters(p, model, observed | syndromes, bands)]
 
 

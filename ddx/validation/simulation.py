@@ -1,6 +1,6 @@
 """Cases drawn from the model itself, with the causes that are true in them.
 
-Drawn in the order of the network: age band and sex, risk factors, causes, findings. A graded finding takes the highest level
+Drawn in the order of the network: age and sex, risk factors, causes, findings. A graded finding takes the highest level
 that was contributed (noisy-MAX). What is observed is drawn beside all that, without a look at the values: posteriors of such
 cases are calibrated by construction (missing at random, Rubin 1976), which a program that computes them has to reproduce.
 
@@ -24,6 +24,7 @@ from ddx.errors import UsageError, nearest
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import Finding, KnowledgeBase
+from ddx.knowledge.ages import age_limits
 from ddx.network import LayeredNetwork
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ CONTEXT = "context"
 KINDS: tuple[str, ...] = (*get_args(get_type_hints(Finding)["kind"]), CONTEXT)
 # Share of the findings that is observed unless asked otherwise; what is present makes exact inference costly.
 OBSERVED = 0.2
-# Oldest age drawn in the last band, in years after its beginning: the band itself is open.
-LAST_BAND = 20.0
 _BLOCK = 5000
 
 
@@ -130,11 +129,10 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
     )
 
 
-def _ages(kb: KnowledgeBase, band: Ints, rng: np.random.Generator) -> Ints:
-    """Whole years (N,), uniform in the band of each case."""
-    start = np.array([b.age_from or 0.0 for b in kb.age_bands])
-    end = np.array([*start[1:], min(float(kb.age_bands[-1].age_to or np.inf), start[-1] + LAST_BAND)])
-    years = start[band] + rng.random(len(band)) * (end - start)[band]
+def _ages(kb: KnowledgeBase, age: Ints, rng: np.random.Generator) -> Ints:
+    """Whole years (N,), uniform in the age band, or the part of one, of each case."""
+    start, end = np.array(age_limits(kb))
+    years = start[age] + rng.random(len(age)) * (end - start)[age]
     return np.asarray(np.floor(years), dtype=np.intp)
 
 

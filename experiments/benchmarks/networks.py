@@ -52,9 +52,10 @@ def drawn_cases(rng: np.random.Generator, net: Network, n: int, present: int, ab
 
 
 def limb_network(*, context: bool, kb: str = "limb") -> Network:
-    """The core network of limb for a woman of 45 to 64; ``context``: with its risk factors, otherwise none of them present."""
-    net = ddx.load(kb).network
-    age = net.age_bands.index("age_45_64")
+    """The core network of limb for a woman of 50; ``context``: with its risk factors, otherwise none of them present."""
+    model = ddx.load(kb)
+    net = model.network
+    age = next(i for i, stratum in enumerate(model.knowledge.age_strata) if (stratum.age_to or 0) > 50)
     sex = net.sexes.index(next(s for s in net.sexes if "female" in s))
     prior, leak = expit(net.log_odds[age, sex]), net.leak[age]
     if not context:
