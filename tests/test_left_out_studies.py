@@ -106,3 +106,29 @@ def test_few_links_make_no_line_of_the_table_and_more_their_error():
     assert "counts |" not in MODULE["before_table"](few)
     more = pd.DataFrame({"counted": [False] * 3, "before": [-1.0, 0.0, 1.0], "new": [-1.5, 0.0, 1.5]})
     assert MODULE["before_table"](more).endswith("| words or a guess | 3 | 0.41 | +0.00 | 1.50 | 1.00 |")
+
+
+def test_readers_are_held_against_left_out_counts():
+    kb = ddx.load("limb").knowledge
+    estimates = MODULE["blind_estimates"]()
+    readers = pd.read_csv(MODULE["HERE"] / "blind.csv", index_col=["cause", "finding"])
+    assert readers.gt(0.0).all(axis=None)
+    assert readers.lt(1.0).all(axis=None)
+    some = [s for s in kb.studies.values() if s.cause == "stroke" and s.finding in ("facial_droop", "aphasia", "neglect")]
+    blind = np.array([np.log(p := readers.loc[(s.cause, s.finding)]) - np.log1p(-p) for s in some]).mean(axis=1)
+    assert [estimates[s.cause, s.finding] for s in some] == pytest.approx(blind)
+    own = {"kind": "link", "study": [s.id for s in some], "estimate": blind + 0.5, "predicted": blind - 1.0}
+    # A study that no reader thought of is not counted.
+    result = pd.concat([pd.DataFrame(own), pd.DataFrame({**own, "study": some[0].id, "kind": "leak"})])
+    counted = expit(blind + 0.5)
+
+    def loss(x):
+        return -(counted * np.log(expit(x)) + (1 - counted) * np.log(expit(-x))).mean()
+
+    others, readers_, both = (f"{loss(x):.3f}" for x in (blind - 1.0, blind, blind - 0.5))
+    text = MODULE["blind_text"](kb, result)
+    assert text.startswith(
+        f"Of {len(some)} of them four readers had written down estimates, blind: {others} from the other studies, "
+    )
+    assert f"{readers_} from the readers, {both} from the middle of both" in text
+    assert MODULE["blind_text"](kb, result.iloc[:0]) == "Nobody wrote down estimates of these links."

@@ -14,6 +14,7 @@ from ddx.batch.lines import Chunk
 from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, case_ids, encode, interpret, select, unknown_columns
 from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
 from ddx.errors import UsageError
+from ddx.inference.choice import load_compiled
 
 LOW, HIGH = "_low", "_high"
 
@@ -132,6 +133,7 @@ class Scorer:
         if encoded is None:
             return Scored(self._empty(), sorted(chunk.refused, key=_line), read.rows, 0, 0)
         lines = chunk.lines.tolist()
+        load_compiled("auto", _CASE * len(lines))
         posterior, failed = self.model.posterior(encoded, lines)
         good, ids = np.ones(len(encoded.rows), dtype=np.bool_), encoded.case_ids
         numbers = np.column_stack([posterior.marginal, posterior.none, posterior.log_evidence])
@@ -231,6 +233,8 @@ class Scorer:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
+# Seconds that NumPy needs for a case of limb. The core learns what a chunk costs when a good part of that is spent.
+_CASE = 2e-4
 # Posteriors under parameter draws that are held at a time (draws times cases times causes): 128 MiB.
 _DRAWN = 1 << 24
 # Bytes of text that a column of Arrow can hold.

@@ -3,7 +3,8 @@
     python experiments/left_out_studies/run.py
 
 With ``--before FOLDER``, an earlier state of the knowledge base, links that were words or guesses there are compared with what
-has been counted since. Written are results.csv, figure.png and, below the line "results" of README.md, the tables.
+has been counted since. ``blind.csv`` holds what four readers thought of the links of limb, blind. Written are results.csv,
+figure.png and, below the line "results" of README.md, the tables.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.special import expit, logit
 
 import ddx
 from ddx.knowledge import KnowledgeBase, Study, read_knowledge
@@ -67,7 +68,8 @@ def work(arguments: argparse.Namespace) -> None:
     groups = {kind: estimates_of(model.knowledge, quantities) for kind, quantities in QUANTITIES.items()}
     result = pd.concat([left_out(kind, found) for kind, found in groups.items()], ignore_index=True)
     words = words_and_counts(model.knowledge)
-    body = f"{spread_table(groups, result)}\n\n{loss_text(result)}\n\n{words_table(words)}"
+    losses = f"{loss_text(result)}\n\n{blind_text(model.knowledge, result)}"
+    body = f"{spread_table(groups, result)}\n\n{losses}\n\n{words_table(words)}"
     if arguments.before:
         # What is checked today need not have been then.
         before, problems = read_knowledge(arguments.before)
@@ -168,6 +170,28 @@ def loss_text(result: pd.DataFrame) -> str:
     return (
         f"Log loss of a left-out sensitivity, nats a person: {losses[0]:.3f} as the others are pooled, {losses[1]:.3f} when "
         "their mean is drawn towards even odds as far as a uniform prior and the spread between populations draw it."
+    )
+
+
+def blind_estimates() -> dict[tuple[str, str], float]:
+    """(cause, finding) -> mean log odds of the readers' estimates in blind.csv."""
+    frame = pd.read_csv(HERE / "blind.csv", index_col=["cause", "finding"])
+    return {(str(cause), str(finding)): float(mean) for (cause, finding), mean in logit(frame).mean(axis=1).items()}
+
+
+def blind_text(kb: KnowledgeBase, result: pd.DataFrame) -> str:
+    """How well readers foresee a left-out sensitivity, beside the other studies."""
+    links, estimates = result[result["kind"] == "link"], blind_estimates()
+    subjects = [(kb.studies[s].cause, kb.studies[s].finding) for s in links["study"]]
+    blind = pd.Series([estimates.get(subject, np.nan) for subject in subjects], index=links.index).dropna()
+    if blind.empty:
+        return "Nobody wrote down estimates of these links."
+    others, counted = links.loc[blind.index, "predicted"], expit(links.loc[blind.index, "estimate"])
+    losses = [f"{log_loss(log_odds, counted):.3f}" for log_odds in (others, blind, (others + blind) / 2.0)]
+    slope, error = calibration(blind.to_numpy(), counted.to_numpy())
+    return (
+        f"Of {len(blind)} of them four readers had written down estimates, blind: {losses[0]} from the other studies, "
+        f"{losses[1]} from the readers, {losses[2]} from the middle of both; slope of the readers {slope:.2f} ± {error:.2f}."
     )
 
 
