@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,6 +104,8 @@ class Model:
                 raise UsageError(f"{name}: got the text {given!r}, expected a list of ids, such as [{given!r}]")
             if isinstance(given, Mapping):
                 raise UsageError(f"{name}: got a mapping, expected a list of ids; values between 0 and 1 go into uncertain")
+            if not isinstance(given, Iterable):
+                raise UsageError(f"{name}: got {given!r}, expected a list of ids; leave it out where nothing is stated")
         mappings = (("uncertain", uncertain, 0.8), ("measurements", measurements, 5.5), ("context", context, True))
         for name, values, example in mappings:
             if values is not None and not hasattr(values, "items"):

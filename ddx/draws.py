@@ -34,6 +34,8 @@ _FEW, _NETWORKS = 40, 50
 
 def enough(name: str, draws: int) -> None:
     """Refuse a number of draws whose 5 % and 95 % quantiles would be their smallest and largest; 0 asks for none."""
+    if not isinstance(draws, (int, np.integer)):
+        raise UsageError(f"{name}: got {draws!r}, expected a whole number")
     if 0 < draws < _FEWEST:
         raise UsageError(f"{name}: got {draws}, expected 0, or at least {_FEWEST} for 5 % and 95 % quantiles")
 

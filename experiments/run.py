@@ -22,6 +22,7 @@ SMALL = {
     "benchmarks": ("--quick",),
     "credible_intervals": ("--cases", "10", "--draws", "20", "--out", "{out}"),
     "dominant_parameters": ("--cases", "1", "--cause", "stroke", "--setting", "emergency", "--out", "{out}"),
+    "forms": ("--cause", "stroke", "--out", "{out}"),
     "leak": ("--cases", "25", "--setting", "emergency", "--out", "{out}"),
     "left_out_studies": ("--out", "{out}"),
     "new_study": ("--cases", "4", "--draws", "20", "--outcomes", "2", "--out", "{out}"),
@@ -34,7 +35,7 @@ SMALL = {
     "syndromes": ("-n", "120", "--setting", "neurology_clinic", "--output", "{out}"),
 }
 # How published cases are handed over.
-CASES = {"published_cases": ("{cases}",), "syndromes": ("--cases", "{cases}")}
+CASES = {"forms": ("--cases", "{cases}"), "published_cases": ("{cases}",), "syndromes": ("--cases", "{cases}")}
 NEEDS_CASES = ("published_cases",)
 
 

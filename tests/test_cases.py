@@ -724,6 +724,14 @@ def test_a_text_in_place_of_a_list_is_refused(name, tiny):
 
 
 @pytest.mark.parametrize("name", ["present", "absent"])
+@pytest.mark.parametrize("given", [None, 3])
+def test_what_holds_no_ids_in_place_of_a_list_is_refused(name, given, tiny):
+    with pytest.raises(UsageError) as caught:
+        tiny.diagnose(**{name: given})
+    assert str(caught.value) == f"{name}: got {given!r}, expected a list of ids; leave it out where nothing is stated"
+
+
+@pytest.mark.parametrize("name", ["present", "absent"])
 def test_a_mapping_in_place_of_a_list_is_refused(name, tiny):
     with pytest.raises(UsageError) as caught:
         tiny.diagnose(**{name: {"tremor": 0.3}})

@@ -502,6 +502,7 @@ MEANINGLESS = {
     "level: got 90, expected a number inside (0, 1)": lambda m: sensitivity.one_way(m, {}, "stroke", level=90),
     "level: got 95, expected a number inside (0, 1)": lambda m: sensitivity.intervals(m, TWO, level=95),
     "draws: got -1, expected 0 or more": lambda m: m.diagnose().table(draws=-1),
+    "draws: got 20.5, expected a whole number": lambda m: m.diagnose().table(draws=20.5),
     "draws: got 19, expected 0, or at least 20 for 5 % and 95 % quantiles": lambda m: m.diagnose().table(draws=19),
     "intervals: got 1, expected 0, or at least 20 for 5 % and 95 % quantiles": lambda m: ddx.score_file(
         "a.csv", "b.csv", m, intervals=1

@@ -248,6 +248,19 @@ def test_the_largest_move_comes_first_and_ratios_count_on_the_log_scale(edit):
     assert changes.loc[0, "change"] == pytest.approx(math.log(1.5))
 
 
+def test_parameters_that_only_became_more_certain_come_last(edit, run, tiny_folder):
+    old = ddx.load(edit.folder).knowledge
+    edit.cell("studies.csv", "or_low_sugar_insulin", "value", "30")
+    edit.cell("studies.csv", "link_stroke_tremor", "low", "0.04")
+    changes = validation.parameter_changes(old, ddx.load(edit.folder).knowledge)
+    assert changes["parameter"].tolist() == ["or:low_sugar:insulin", "link:stroke:tremor"]
+    assert changes["what"].tolist() == ["moved", "spread"]
+    value = old.parameters["link:stroke:tremor"].value
+    assert changes.loc[1, ["old", "new", "change"]].tolist() == [value, value, 0.0]
+    out = run("kb", "diff", tiny_folder, edit.folder)[1]
+    assert "parameters: 1 moved, 0 added, 0 removed, 1 with another spread" in out
+
+
 def test_posterior_changes_are_differences_of_scores(tiny, other, cases):
     frame = pd.read_csv(cases, keep_default_na=False)
     changed = ddx.load(other)
@@ -275,7 +288,7 @@ def test_kb_diff_prints_both_tables(run, tiny_folder, other, cases):
     assert _squeezed(out) == [
         f"tiny 1.2.3 ({old.knowledge.digest[:12]}) -> tiny 1.2.3 ({new.knowledge.digest[:12]})",
         "",
-        "parameters: 1 moved, 0 added, 1 removed",
+        "parameters: 1 moved, 0 added, 1 removed, 0 with another spread",
         "parameter what old new log odds",
         "leak:tremor moved 0.03 0.06 +0.725",
         "and 1 more; --top shows them",

@@ -71,8 +71,9 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
 
 
 def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
-    counts = {what: int((changes["what"] == what).sum()) for what in ("moved", "added", "removed")}
-    out.print(f"\nparameters: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+    said = {"moved": "moved", "added": "added", "removed": "removed", "spread": "with another spread"}
+    counts = [f"{int((changes['what'] == what).sum())} {text}" for what, text in said.items()]
+    out.print(f"\nparameters: {', '.join(counts)}")
     if len(changes):
         rows = [
             [name, what, _value(before), _value(after), "" if math.isnan(change) else f"{change:+.3f}"]

@@ -13,21 +13,22 @@ from ddx.batch import Source, check_encoding
 from ddx.cases import CASE_ID, Reject, encode, from_frame
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
-from ddx.knowledge import KnowledgeBase
+from ddx.knowledge import KnowledgeBase, Parameter
 
 # Two networks that differ elsewhere give the same posterior up to rounding: that is no move.
 _ROUNDING = 1e-12
-ADDED, REMOVED, MOVED = "added", "removed", "moved"
+MOVED, ADDED, REMOVED, SPREAD = "moved", "added", "removed", "spread"
 
 
 def parameter_changes(old: KnowledgeBase, new: KnowledgeBase) -> pd.DataFrame:
-    """Parameters that were added, removed or moved.
+    """Parameters that were moved, added or removed, or are more or less certain than they were.
 
     Returns
     -------
-    A row per parameter: parameter, what (added, removed, moved), old, new (nan where it is missing), change (new minus old on
-    the logit scale; odds ratios on the log scale, which is the same for what they do to a cause). Moved ones first, the
-    largest change on top; then added, then removed ones, in the order of the files.
+    A row per parameter: parameter, what (moved, added, removed, spread), old, new (nan where it is missing), change (new minus
+    old on the logit scale; odds ratios on the log scale, which is the same for what they do to a cause). Moved ones first, the
+    largest change on top; then, in the order of the files, added ones, removed ones, and those that have the same value with
+    another distribution (spread).
     """
     rows: list[tuple[str, str, float, float, float]] = []
     for name, parameter in new.parameters.items():
@@ -37,8 +38,10 @@ def parameter_changes(old: KnowledgeBase, new: KnowledgeBase) -> pd.DataFrame:
             before = old.parameters[name].value
             change = _scaled(name, parameter.value) - _scaled(name, before)
             rows.append((name, MOVED, before, parameter.value, change))
+        elif _shape(old.parameters[name]) != _shape(parameter):
+            rows.append((name, SPREAD, parameter.value, parameter.value, 0.0))
     rows += [(name, REMOVED, p.value, math.nan, math.nan) for name, p in old.parameters.items() if name not in new.parameters]
-    rows.sort(key=lambda row: ((MOVED, ADDED, REMOVED).index(row[1]), -abs(row[4]) if row[1] == MOVED else 0.0))
+    rows.sort(key=lambda row: ((MOVED, ADDED, REMOVED, SPREAD).index(row[1]), -abs(row[4]) if row[1] == MOVED else 0.0))
     return pd.DataFrame(rows, columns=["parameter", "what", "old", "new", "change"])
 
 
@@ -120,6 +123,10 @@ def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.Dat
     posterior, failed = model.posterior(encoded, lines)
     frame = model.frame(posterior, pd.Index(encoded.rows)).reindex(range(len(cases)))
     return frame, [*encoded.rejects, *failed]
+
+
+def _shape(parameter: Parameter) -> tuple[str, float, float]:
+    return parameter.distribution, parameter.first, parameter.second
 
 
 def _scaled(parameter: str, value: float) -> float:

@@ -1,0 +1,265 @@
+"""What it costs that findings are independent given a cause: causes as mixtures of their forms.
+
+    python experiments/forms/run.py                       # textbook patients
+    python experiments/forms/run.py --cases CASES.csv     # and published cases (with a column final_diagnosis)
+
+``forms.csv`` divides the patients of every cause into forms (presentations), ``frequencies.csv`` says how frequent a finding is
+in each of them. Written are results.csv, figure.png and, below the line "results" of README.md, the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+import ddx
+from ddx.cases import CaseError, encode, interpret
+from ddx.inference.network import Floats
+from ddx.knowledge import KnowledgeBase
+from ddx.knowledge.graded import continuation
+from ddx.network import Evidence, without_findings
+from ddx.validation import measures
+from ddx.validation.simulation import TRUTH
+from ddx.validation.truth import true_causes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from shared import GREY, OTHER, OURS, canvas, markdown, publish, run  # noqa: E402
+
+TEXTBOOK = HERE.parent / "textbook_cases" / "cases.csv"
+SMALLEST, LARGEST = 0.002, 0.995
+# What leaks are multiplied by in the last lines.
+LESS = 0.3
+ALT = "Share of true causes at rank 1, 3 and 5 without and with forms, textbook patients and published cases"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", help="CSV file of published cases")
+    parser.add_argument("--cause", action="append", help="only the textbook patients of this cause; repeat for more")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written; default: that of this file")
+    return run(parser, work)
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Shares (V,) of the forms of a cause, and finding -> frequency in each of them (V,)."""
+
+    share: Floats
+    frequency: dict[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """Of one network: leaks (A, F), and for every cause the shares (V,) and links (V, F) of its forms."""
+
+    leak: Floats
+    causes: list[tuple[Floats, Floats]]
+
+
+def work(arguments: argparse.Namespace) -> None:
+    model = ddx.load("limb", "balanced")
+    forms = read_forms()
+    kept = {cause: keep_totals(model.knowledge, cause, own) for cause, own in forms.items()}
+    networks: dict[str, tuple[Links, float]] = {
+        "no forms": (links(model, {}), 1.0),
+        "forms, sourced frequencies": (links(model, kept), 1.0),
+        "forms, frequencies of the readers": (links(model, forms), 1.0),
+        "no forms, smaller leaks": (links(model, {}, LESS), LESS),
+        "forms, sourced frequencies, smaller leaks": (links(model, kept, LESS), LESS),
+    }
+    textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
+    groups = {"textbook": textbook[textbook[TRUTH].isin(arguments.cause or textbook[TRUTH])]}
+    if arguments.cases:
+        groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
+    rows = []
+    for kind, cases in groups.items():
+        evidence, truth = evidence_of(model, cases)
+        shipped = model.network.posterior(evidence).marginal
+        scores = {"as shipped": shipped} | {name: posterior(model, evidence, own) for name, (own, _) in networks.items()}
+        rows += [row(kind, name, marginal, truth) for name, marginal in scores.items()]
+    result = pd.DataFrame(rows)
+    counts = f"{sum(len(f.share) for f in forms.values())} forms of {len(forms)} causes"
+    publish(HERE, arguments, model, "", result, f"{counts}.\n\n{table(result)}", draw(result), ALT)
+
+
+def read_forms() -> dict[str, Forms]:
+    """Cause -> its forms."""
+    shares = pd.read_csv(HERE / "forms.csv").groupby("cause", sort=False)["share"]
+    rows = pd.read_csv(HERE / "frequencies.csv").groupby("cause", sort=False)
+    found = {}
+    for cause, own in shares:
+        members = rows.get_group(cause)
+        frequency = {
+            str(f): np.array(t.split(";"), dtype=float) for f, t in zip(members["finding"], members["frequencies"], strict=True)
+        }
+        found[str(cause)] = Forms(own.to_numpy() / own.sum(), frequency)
+    return found
+
+
+def keep_totals(kb: KnowledgeBase, cause: str, forms: Forms) -> Forms:
+    """Frequencies whose mean over the forms is that of the knowledge base: their log odds are shifted by one number."""
+    frequency = {}
+    for finding, own in forms.frequency.items():
+        total = kb.means.get(f"link:{cause}:{finding}")
+        if total is not None:
+            odds, wanted = logit(own.clip(SMALLEST, LARGEST)), min(max(total, SMALLEST), LARGEST)
+            shift = brentq(lambda s, odds=odds, wanted=wanted: forms.share @ expit(odds + s) - wanted, -20.0, 20.0)
+            frequency[finding] = expit(odds + shift)
+    return Forms(forms.share, frequency)
+
+
+def links(model: ddx.Model, forms: dict[str, Forms], less: float = 1.0) -> Links:
+    """Noisy-OR links of every form beside leaks that are multiplied by ``less``; sensitivities stay what they are."""
+    net, kb = model.network.without_syndromes(), model.knowledge
+    place = {f: i for i, f in enumerate(net.findings)}
+    leak = hazards(kb, {f: kb.means[f"leak:{f}"] for f in net.findings})
+    base = np.array([leak[f] for f in net.findings])
+    total = 1.0 - (1.0 - base[:, None]) * (1.0 - net.link)
+    found = []
+    for k, cause in enumerate(net.causes):
+        own = forms.get(cause, Forms(np.ones(1), {}))
+        sensitivity = np.where(net.link[:, k] > 0.0, total[:, k], 0.0) + np.zeros((len(own.share), 1))
+        for v in range(len(own.share)):
+            # Levels of a graded finding are known together or not at all.
+            own_values = {f: min(float(p[v]), LARGEST) for f, p in own.frequency.items()}
+            for levels in kb.graded.values():
+                given = {f: own_values.get(f, kb.means.get(f"link:{cause}:{f}", 0.0)) for f in levels}
+                own_values |= given if any(f in own_values for f in levels) else {}
+            for finding, p in hazards(kb, own_values).items():
+                sensitivity[v, place[finding]] = p
+        small = base * less
+        found.append((own.share, np.maximum((sensitivity - small) / (1.0 - small), 0.0)))
+    return Links(net.leak * less, found)
+
+
+def hazards(kb: KnowledgeBase, frequency: dict[str, float]) -> dict[str, float]:
+    """Frequencies with those of levels turned into continuation ratios."""
+    found = dict(frequency)
+    for levels in kb.graded.values():
+        if levels[0] in found and sum(found[f] for f in levels) > 0.0:
+            found |= dict(zip(levels, continuation([found[f] for f in levels]), strict=True))
+    return found
+
+
+def evidence_of(model: ddx.Model, cases: pd.DataFrame) -> tuple[Evidence, np.ndarray]:
+    """Evidence of N cases and their true causes (N, K)."""
+    cells = cases.drop(columns=[c for c in (TRUTH, "citation", "url") if c in cases])
+    columns = interpret([str(c) for c in cells.columns], model.knowledge)
+    encoded = encode(model.knowledge, columns, [cells[c].tolist() for c in cells], list(range(len(cells))))
+    truth, unknown = true_causes(cases[TRUTH].tolist(), model.network.causes)
+    if encoded.rejects or unknown:
+        raise CaseError([*encoded.rejects, *unknown])
+    return encoded.evidence, truth
+
+
+def posterior(model: ddx.Model, evidence: Evidence, own: Links) -> Floats:
+    """(N, K) by the recursion of the core, each step a mixture over the forms of a cause.
+
+    The priors are those that the model has for age, sex and risk factors of a case; causes count as independent given these. A
+    case of unknown age has the leaks of the age at which most people are.
+    """
+    net = model.network
+    prior = net.posterior(without_findings(evidence)).marginal
+    most = int(net.share.sum(axis=1).argmax())
+    age = np.where(evidence.age < 0, most, evidence.age)
+    parts = net.parts(replace(evidence, age=age, sex=np.maximum(evidence.sex, 0)))
+    seen = [(share, weights[:, parts.columns]) for share, weights in own.causes]
+    joint, total = np.zeros_like(prior), np.zeros((len(prior), 1))
+    for n, finding, log_weight in zip(parts.case.tolist(), parts.finding, parts.log_weight, strict=True):
+        with_cause, evidence_of_part = _one(prior[n], own.leak[age[n]][parts.columns], seen, finding)
+        joint[n] += np.exp(log_weight) * with_cause
+        total[n] += np.exp(log_weight) * evidence_of_part
+    return joint / total
+
+
+def _one(prior: Floats, leak: Floats, causes: list[tuple[Floats, Floats]], finding: Floats) -> tuple[Floats, float]:
+    """P(cause, evidence) (K,) and P(evidence) of a case; ``finding`` (O,): 1 present, 0 absent, nan not observed.
+
+    The state says which present findings are explained.
+    """
+    present, absent = np.flatnonzero(finding == 1.0), np.flatnonzero(finding == 0.0)
+
+    def explain(state: Floats, weights: Floats) -> Floats:
+        for i, w in enumerate(weights[present]):
+            low, high = state.reshape(-1, 2, 1 << i).swapaxes(0, 1)
+            state = np.stack([low * (1.0 - w), high + low * w], axis=1).ravel()
+        return np.asarray(state * (1.0 - weights[absent]).prod())
+
+    def back(adjoint: Floats, weights: Floats) -> Floats:
+        for i, w in enumerate(weights[present]):
+            low, high = adjoint.reshape(-1, 2, 1 << i).swapaxes(0, 1)
+            adjoint = np.stack([low * (1.0 - w) + high * w, high], axis=1).ravel()
+        return np.asarray(adjoint * (1.0 - weights[absent]).prod())
+
+    states = [explain(np.eye(1, 1 << len(present))[0], leak)]
+    for p, (share, weights) in zip(prior, causes, strict=True):
+        shown = sum(s * explain(states[-1], w) for s, w in zip(share, weights, strict=True))
+        states.append((1.0 - p) * states[-1] + p * shown)
+    adjoint = np.eye(1, 1 << len(present), (1 << len(present)) - 1)[0]
+    joint = np.empty(len(prior))
+    for k in range(len(prior) - 1, -1, -1):
+        share, weights = causes[k]
+        shown = sum(s * back(adjoint, w) for s, w in zip(share, weights, strict=True))
+        joint[k] = prior[k] * (states[k] @ shown)
+        adjoint = (1.0 - prior[k]) * adjoint + prior[k] * shown
+    return joint, float(states[-1][-1])
+
+
+def row(kind: str, network: str, marginal: Floats, truth: np.ndarray) -> dict[str, object]:
+    rank = measures.rank_of_truth(marginal, truth)[truth]
+    score = measures.log_scores(marginal.clip(1e-12, 1.0 - 1e-12), truth).sum(axis=1)
+    hits = {f"top_{k}": float((rank <= k).mean()) for k in (1, 3, 5)}
+    return {
+        "cases": kind,
+        "network": network,
+        "n": len(truth),
+        "items": int(truth.sum()),
+        **hits,
+        "log_score": float(score.mean()),
+    }
+
+
+def table(result: pd.DataFrame) -> str:
+    header = ("cases", "network", "true causes", "top 1", "top 3", "top 5", "log score")
+    lines = [
+        (r.cases, r.network, str(r.items), f"{r.top_1:.3f}", f"{r.top_3:.3f}", f"{r.top_5:.3f}", f"{r.log_score:.3f}")
+        for r in result.itertuples(index=False)
+    ]
+    note = (
+        "*As shipped*: the engine, syndromes and all. *No forms*: without syndromes, causes independent given age, sex and "
+        "risk factors. *Sourced frequencies*: the mean over the forms is that of the knowledge base. *Smaller leaks*: "
+        f"times {LESS:g}."
+    )
+    return f"{note}\n\n{markdown(header, lines)}"
+
+
+def draw(result: pd.DataFrame) -> Figure:
+    kinds = list(dict.fromkeys(result["cases"]))
+    figure, axes = canvas(len(kinds))
+    shown = {"no forms": GREY, "forms, sourced frequencies": OURS, "forms, sourced frequencies, smaller leaks": OTHER}
+    for axis, kind in zip(axes, kinds, strict=True):
+        own = result[result["cases"] == kind].set_index("network")
+        for i, (name, colour) in enumerate(shown.items()):
+            at = np.arange(3) + 0.27 * (i - 1)
+            axis.bar(at, own.loc[name, ["top_1", "top_3", "top_5"]].to_numpy(dtype=float), 0.25, color=colour, label=name)
+        axis.set(xticks=np.arange(3), xticklabels=["top 1", "top 3", "top 5"], ylim=(0.5, 1.0))
+        axis.set_title(f"{kind} ({int(own['items'].iloc[0])})", loc="left", fontsize=11)
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())
