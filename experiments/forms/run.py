@@ -42,7 +42,7 @@ TEXTBOOK = HERE.parent / "textbook_cases" / "cases.csv"
 SMALLEST, LARGEST = 0.002, 0.995
 # What leaks are multiplied by in the last lines.
 LESS = 0.3
-ALT = "Share of true causes at rank 1, 3 and 5 without and with forms, textbook patients and published cases"
+ALT = "Share of true causes among the first one, three and five without and with forms: textbook patients, published cases"
 
 
 def main() -> int:
@@ -252,12 +252,13 @@ def draw(result: pd.DataFrame) -> Figure:
     shown = {"no forms": GREY, "forms, sourced frequencies": OURS, "forms, sourced frequencies, smaller leaks": OTHER}
     for axis, kind in zip(axes, kinds, strict=True):
         own = result[result["cases"] == kind].set_index("network")
-        for i, (name, colour) in enumerate(shown.items()):
-            at = np.arange(3) + 0.27 * (i - 1)
-            axis.bar(at, own.loc[name, ["top_1", "top_3", "top_5"]].to_numpy(dtype=float), 0.25, color=colour, label=name)
-        axis.set(xticks=np.arange(3), xticklabels=["top 1", "top 3", "top 5"], ylim=(0.5, 1.0))
+        for name, colour in shown.items():
+            hits = own.loc[name, ["top_1", "top_3", "top_5"]].to_numpy(dtype=float)
+            axis.plot(np.arange(3), hits, "o-", color=colour, label=name, lw=1.2, markersize=6)
+        axis.set(xticks=np.arange(3), xticklabels=["top 1", "top 3", "top 5"], ylim=(0.6, 1.0), xlim=(-0.3, 2.3))
         axis.set_title(f"{kind} ({int(own['items'].iloc[0])})", loc="left", fontsize=11)
-    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
