@@ -106,11 +106,12 @@ def within_bands(kb: KnowledgeBase, values: Values) -> Floats:
 def age_effects(kb: KnowledgeBase, log_ratio: Floats, within: Floats) -> Floats:
     """Log odds ratios (B, A) of all ages from those of the age bands.
 
-    Studies count bands; a cause does not wait for a birthday. A part of a band whose people are m years old in the mean gets
-    the value at m of the line through (mean age, log odds ratio) of its band and of the neighbouring band on the side of m;
-    beyond the first and the last band the line through the last two goes on. Then all parts of the band are shifted by one
-    constant, so that the mean of their odds ratios is the odds ratio of the band: it keeps what was counted in it. A band
-    without parts has its own value, and so have the parts of an only band.
+    Studies count bands; a cause does not wait for a birthday. In a band that has parts the value follows the mean age of a part
+    along a line through the mean age and the value of the band. Its slope is the flatter one of those towards both
+    neighbouring bands, and none where the band is above or below both, so that ages rise and fall as the bands do (the monotone
+    reconstruction of van Leer 1979, J Comput Phys 32, 101-136); the first and the last band have the slope to their only
+    neighbour. Then all parts of the band are shifted by one constant, so that the mean of their odds ratios is the odds ratio
+    of the band: it keeps what was counted in it. A band without parts has its own value, and so have the parts of an only band.
 
     Parameters
     ----------
@@ -118,17 +119,15 @@ def age_effects(kb: KnowledgeBase, log_ratio: Floats, within: Floats) -> Floats:
     within : (B, A) from ``within_bands``; the weights of both means. Middles of strata count as the ages of their people
     """
     first, band = _bands(kb)
-    own, last = log_ratio[:, band], len(first) - 1
-    if len(band) == len(first) or not last:
+    own = log_ratio[:, band]
+    if len(band) == len(first) or len(first) == 1:
         return np.asarray(own)
     middle = np.mean(age_limits(kb), axis=0)
     mean = np.add.reduceat(within * middle, first, axis=1)
-    # Index of the neighbour (B, A) with which the line of a band is drawn.
-    younger, older = np.where(band > 0, band - 1, 1), np.where(band < last, band + 1, last - 1)
-    other = np.where(middle < mean[:, band], younger, older)
-    pair = np.arange(len(mean))[:, None], other
-    slope = (log_ratio[pair] - own) / (mean[pair] - mean[:, band])
-    rise = slope * (middle - mean[:, band])
+    gradient = np.diff(log_ratio, axis=1) / np.diff(mean, axis=1)
+    younger, older = np.hstack([gradient[:, :1], gradient]), np.hstack([gradient, gradient[:, -1:]])
+    slope = np.where(younger * older > 0.0, np.sign(younger) * np.minimum(np.abs(younger), np.abs(older)), 0.0)
+    rise = slope[:, band] * (middle - mean[:, band])
     level = np.logaddexp.reduceat(rise + np.log(within), first, axis=1)
     return np.asarray(own + rise - level[:, band])
 

@@ -98,17 +98,14 @@ def whole(tmp_path_factory):
 
 
 def by_hand(band_values, strata=STRATA):
-    """Log odds ratio of every stratum: lines through the means of the bands, then the mean odds ratio of each band kept."""
+    """Log odds ratio of every stratum: the flatter line towards a neighbour, then the mean odds ratio of each band kept."""
     means = [sum(w * (lo + hi) / 2 for b, lo, hi, w in strata if b == band) for band in range(len(band_values))]
     raw = []
     for b, lo, hi, _ in strata:
-        m = (lo + hi) / 2
-        n = b + 1 if m > means[b] else b - 1
-        if n < 0:
-            n = 1
-        if n == len(band_values):
-            n = b - 1
-        raw.append(band_values[b] + (m - means[b]) * (band_values[n] - band_values[b]) / (means[n] - means[b]))
+        others = [n for n in (b - 1, b + 1) if 0 <= n < len(band_values)]
+        slopes = [(band_values[n] - band_values[b]) / (means[n] - means[b]) for n in others]
+        slope = min(slopes, key=abs) if min(slopes) > 0 or max(slopes) < 0 else 0.0
+        raw.append(band_values[b] + ((lo + hi) / 2 - means[b]) * slope)
     found = []
     for (b, *_), value in zip(strata, raw, strict=True):
         mean = sum(w * exp(v) for (other, _, _, w), v in zip(strata, raw, strict=True) if other == b)
