@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddx.errors import UsageError
+from ddx.errors import UsageError, whole
 from ddx.inference import EvidenceTooLarge, Network, mix, posterior
 from ddx.inference.network import Floats
 from ddx.inference.rows import expit
@@ -34,8 +34,7 @@ _FEW, _NETWORKS = 40, 50
 
 def enough(name: str, draws: int) -> None:
     """Refuse a number of draws whose 5 % and 95 % quantiles would be their smallest and largest; 0 asks for none."""
-    if not isinstance(draws, (int, np.integer)):
-        raise UsageError(f"{name}: got {draws!r}, expected a whole number")
+    whole(name, draws)
     if 0 < draws < _FEWEST:
         raise UsageError(f"{name}: got {draws}, expected 0, or at least {_FEWEST} for 5 % and 95 % quantiles")
 
@@ -63,6 +62,7 @@ def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> 
         As for ``posterior``.
     """
     for name, value in (("draws", draws), ("seed", seed)):
+        whole(name, value)
         if value < 0:
             raise UsageError(f"{name}: got {value}, expected 0 or more")
     kb, net = model.knowledge, model.network

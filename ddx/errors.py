@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 
 class DdxError(Exception):
@@ -44,3 +45,9 @@ def nearest(unknown: str, known: Iterable[str], n: int = 3) -> str:
         return ""
     near = difflib.get_close_matches(unknown.strip().lower().replace(" ", "_").replace("-", "_"), list(known), n=n, cutoff=0.6)
     return f"; nearest: {', '.join(near)}" if near else ""
+
+
+def whole(name: str, number: object) -> None:
+    """Refuse what is no whole number; ``name`` : of the argument."""
+    if type(number) is bool or not isinstance(number, Integral):
+        raise UsageError(f"{name}: got {number!r}, expected a whole number")

@@ -64,6 +64,15 @@ def inside(parameter: Parameter, values: Floats) -> Floats:
     return values if parameter.id.startswith("or:") else np.clip(values, 1e-12, 1.0 - 1e-12)
 
 
+def spread_of(parameter: Parameter) -> float:
+    """Standard deviation on the scale that the parameter was pooled on: log odds of a Beta, logarithm of a log-normal."""
+    if parameter.distribution == "log_normal":
+        return parameter.second
+    p = parameter.value
+    # The inverse of the delta method that made the Beta (ddx.knowledge.pooling).
+    return float((p * (1.0 - p) * (parameter.first + parameter.second + 1.0)) ** -0.5)
+
+
 @lru_cache(maxsize=8)
 def _means(kb: KnowledgeBase) -> Floats:
     return np.array(list(kb.means.values()), dtype=np.float64)

@@ -195,6 +195,16 @@ def test_the_last_part_ends_where_the_last_band_does_or_ten_years_on(edit, start
     assert ends == [18, 45, 65, 75, start, end]
 
 
+def test_nobody_is_drawn_older_than_cases_may_be(edit):
+    with_parts(edit, "age_75_84", "age_85_plus")
+    for part, low, high in (("age_75_114", 75, 115), ("age_115_plus", 115, 121)):
+        edit.copy(X, "age_0_17", id=part, kind="age_part", age_from=str(low), age_to=str(high), label=part)
+        edit.copy(S, "share_0_17", id=f"share_{part}", context=part, value="0.05")
+    found = ddx.load(edit.folder, "clinic")
+    assert age_limits(found.knowledge)[1][-1] == 121
+    assert simulate(found, 2000)["age"].max() <= 120
+
+
 def test_parts_of_an_only_band_are_like_it(model):
     kb = model.knowledge
     context = {c.id: c for c in kb.context.values() if c.kind not in ("age_band", "age_part")}
@@ -613,6 +623,13 @@ DEFECTS = {
         [cell(S, "freq_diabetes_old", "group", "age_85_plus;sex_male")],
         [f"studies.csv:<freq_diabetes_old>.group: got 'age_85_plus', a part of an age band, {ONLY}"],
     ),
+    "half_years": (
+        [cell(X, "age_75_84", "age_to", "84.5"), cell(X, "age_85_plus", "age_from", "84.5")],
+        [
+            "context.csv:<age_75_84>.age_to: got 84.5, parts of age bands begin and end with whole years",
+            "context.csv:<age_85_plus>.age_from: got 84.5, parts of age bands begin and end with whole years",
+        ],
+    ),
     "frequency_of_a_part": (
         [copy(S, "freq_diabetes", id="odd", context="age_85_plus")],
         [f"studies.csv:<odd>.context: got 'age_85_plus', a part of an age band, {ONLY}"],
@@ -676,7 +693,7 @@ def test_kb_show_of_a_band_and_of_a_part(model, capsys):
     part = shown("age_30_44")
     assert part[:3] == [
         "context     Age 30 to 44 (age_30_44)",
-        "part of     age_18_44, whose leaks and risk factors it has; odds ratios follow age from band to band",
+        "part of     age_18_44, whose leaks and risk factors it has; odds ratios rise and fall with age as the bands do",
         "",
     ]
     assert [line.split()[0] for line in part[3:]] == ["parameter", "population:age_30_44"]

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.special import logit
 
+import ddx
 from ddx.knowledge.graded import continuation
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "forms"
@@ -99,6 +100,13 @@ def test_the_files_name_forms_and_findings_that_limb_has(limb):
         values = [float(p) for p in text.split(";")]
         assert len(values) == count[cause]
         assert all(0.0 < p < 1.0 for p in values)
+
+
+def test_an_unknown_cause_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ddx.UsageError) as caught:
+        MODULE["work"](Namespace(cases=None, cause=["strok"], out=tmp_path / "out"))
+    assert str(caught.value) == "--cause: no patients of 'strok'; nearest: stroke"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_part_of_the_textbook_patients(tmp_path):

@@ -444,7 +444,7 @@ DEFECTS = {
     "population_share_of_a_risk_factor": (
         [cell(S, "share_male", "context", "diabetes")],
         [
-            "studies.csv:<share_male>.context: got 'diabetes', population_share is for age bands and sexes",
+            "studies.csv:<share_male>.context: got 'diabetes', population_share is for age bands, their parts and sexes",
             "studies.csv.quantity: no population_share for sex_male",
         ],
     ),

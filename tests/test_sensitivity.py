@@ -19,10 +19,10 @@ from ddx import sensitivity
 from ddx.draws import posterior_under
 from ddx.knowledge.parameters import collect
 from ddx.network import LayeredNetwork, build_network, build_networks
-from ddx.sensitivity.case import interval_of, moved, relevant, spread_of
+from ddx.sensitivity.case import interval_of, moved, relevant
 from ddx.sensitivity.flips import distance
 from ddx.sensitivity.studies import pooled_without
-from ddx.values import Values
+from ddx.values import Values, spread_of
 
 CASES = {
     "known": {"present": ["arm_weakness", "numbness"], "absent": ["tremor"], "age": 70, "sex": "female"},
@@ -503,6 +503,9 @@ MEANINGLESS = {
     "level: got 95, expected a number inside (0, 1)": lambda m: sensitivity.intervals(m, TWO, level=95),
     "draws: got -1, expected 0 or more": lambda m: m.diagnose().table(draws=-1),
     "draws: got 20.5, expected a whole number": lambda m: m.diagnose().table(draws=20.5),
+    "draws: got 200.5, expected a whole number": lambda m: sensitivity.intervals(m, pd.DataFrame({"age": [40]}), draws=200.5),
+    "intervals: got '20', expected a whole number": lambda m: ddx.score_file("a.csv", "b.csv", m, intervals="20"),
+    "top: got True, expected a whole number": lambda m: ddx.score_file("a.csv", "b.csv", m, top=True),
     "draws: got 19, expected 0, or at least 20 for 5 % and 95 % quantiles": lambda m: m.diagnose().table(draws=19),
     "intervals: got 1, expected 0, or at least 20 for 5 % and 95 % quantiles": lambda m: ddx.score_file(
         "a.csv", "b.csv", m, intervals=1

@@ -432,6 +432,7 @@ def test_observed_is_a_probability_for_all_findings_or_by_kind(tiny):
     ("arguments", "message"),
     [
         ({"n": -1}, "n: got -1, expected a number of cases, 0 or more"),
+        ({"n": 20.5}, "n: got 20.5, expected a whole number"),
         ({"n": 1, "seed": np.int64(-1)}, "seed: got -1, expected 0 or more"),
         ({"n": 1, "observed": 1.5}, "observed: got 1.5, expected a probability from 0 to 1"),
         ({"n": 1, "observed": NAN}, "observed: got nan, expected a probability from 0 to 1"),

@@ -257,8 +257,24 @@ def test_parameters_that_only_became_more_certain_come_last(edit, run, tiny_fold
     assert changes["what"].tolist() == ["moved", "spread"]
     value = old.parameters["link:stroke:tremor"].value
     assert changes.loc[1, ["old", "new", "change"]].tolist() == [value, value, 0.0]
+    # An expert estimate keeps its own interval.
+    spreads = [(logit(0.6) - logit(low)) / 3.92 for low in (0.05, 0.04)]
+    assert changes.loc[1, ["old_spread", "new_spread"]].tolist() == pytest.approx(spreads)
     out = run("kb", "diff", tiny_folder, edit.folder)[1]
     assert "parameters: 1 moved, 0 added, 0 removed, 1 with another spread" in out
+    assert f"link:stroke:tremor spread 0.2 ± {spreads[0]:.3g} 0.2 ± {spreads[1]:.3g} +0.000" in _squeezed(out)
+
+
+def test_another_order_of_the_rows_changes_nothing(edit):
+    old = ddx.load(edit.folder).knowledge
+    path = edit.folder / "studies.csv"
+    head, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([head, *reversed(rows)]), encoding="utf-8")
+    assert validation.parameter_changes(old, ddx.load(edit.folder).knowledge).empty
+
+
+def logit(p):
+    return math.log(p / (1.0 - p))
 
 
 def test_posterior_changes_are_differences_of_scores(tiny, other, cases):

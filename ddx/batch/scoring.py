@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ddx.batch.lines import Chunk
 from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, case_ids, encode, interpret, select, unknown_columns
 from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
-from ddx.errors import UsageError
+from ddx.errors import UsageError, whole
 from ddx.inference.choice import load_compiled
 
 LOW, HIGH = "_low", "_high"
@@ -36,6 +36,7 @@ class Form:
 
     def __post_init__(self) -> None:
         for name in ("top", "intervals", "seed"):
+            whole(name, getattr(self, name))
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: got {getattr(self, name)}, expected 0 or more")
         if self.long and self.top:

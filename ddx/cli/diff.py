@@ -76,8 +76,8 @@ def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
     out.print(f"\nparameters: {', '.join(counts)}")
     if len(changes):
         rows = [
-            [name, what, _value(before), _value(after), "" if math.isnan(change) else f"{change:+.3f}"]
-            for name, what, before, after, change in changes.head(top).itertuples(index=False)
+            [name, what, _value(before, was, what), _value(after, spread, what), "" if math.isnan(change) else f"{change:+.3f}"]
+            for name, what, before, after, change, was, spread in changes.head(top).itertuples(index=False)
         ]
         out.print(table(["parameter", "what", "old", "new", "log odds"], rows, ["what"]))
         _more(out, len(changes), top)
@@ -100,8 +100,11 @@ def _more(out: Console, rows: int, top: int) -> None:
         out.print(f"and {rows - top} more; --top shows them")
 
 
-def _value(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}"
+def _value(value: float, spread: float, what: str) -> str:
+    """A value, and its standard deviation (log odds, or logarithm of a ratio) where only that changed."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.4g} ± {spread:.3g}" if what == "spread" else f"{value:.4g}"
 
 
 def _name(kb: KnowledgeBase) -> dict[str, Any]:

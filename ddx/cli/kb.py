@@ -88,7 +88,7 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
     else:
         context = kb.context[id_]
         band = next((b.id for b in kb.age_bands if context in kb.parts_of(b)), "")
-        shared = "whose leaks and risk factors it has; odds ratios follow age from band to band"
+        shared = "whose leaks and risk factors it has; odds ratios rise and fall with age as the bands do"
         _fields(
             out,
             {

@@ -17,7 +17,7 @@ def age_limits(kb: KnowledgeBase) -> tuple[list[float], list[float]]:
     strata = kb.age_strata
     start = [stratum.age_from or 0.0 for stratum in strata]
     oldest = max((kb.age_bands[-1].age_from or 0.0) + LAST_BAND, start[-1] + 0.5 * LAST_BAND)
-    return start, [*start[1:], min(strata[-1].age_to or oldest, oldest)]
+    return start, [*start[1:], min(strata[-1].age_to or oldest, oldest, AGE_MAX + 1.0)]
 
 
 def part_problems(study: Study, part: Context) -> Iterator[tuple[str, str]]:
@@ -45,6 +45,10 @@ def age_parts(kb: KnowledgeBase) -> Iterator[Problem]:
         elif end <= start:
             astray.append(part)
             yield problem(part, "age_to", f"got {end:g}, {part.id} must end after {start:g}, where it starts")
+        elif start % 1.0 or end % 1.0:
+            astray.append(part)
+            column, edge = ("age_from", start) if start % 1.0 else ("age_to", end)
+            yield problem(part, column, f"got {edge:g}, parts of age bands begin and end with whole years")
         elif part.id not in inside:
             astray.append(part)
             yield problem(part, "age_from", f"got {start:g} to {end:g}, {part.id} must lie inside one age band")

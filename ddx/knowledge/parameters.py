@@ -107,7 +107,7 @@ class _Collector:
         frequencies = self.rows["context_prevalence", variable.id]
         if variable.kind == "risk_factor":
             for study in shares:
-                self._reject(study, "context", f"got {variable.id!r}, population_share is for age bands and sexes")
+                self._reject(study, "context", f"got {variable.id!r}, population_share is for age bands, their parts and sexes")
             for group, members in _by_group(frequencies).items():
                 self._add(pool_probability(_at(f"context:{variable.id}", group), members, spread=SPREAD["context"]))
         else:

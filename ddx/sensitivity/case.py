@@ -15,7 +15,7 @@ from ddx.diagnosis import Diagnosis, Model
 from ddx.errors import UsageError, nearest
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Parameter
 from ddx.network import Evidence
-from ddx.values import inside
+from ddx.values import inside, spread_of
 
 _ARGUMENTS = tuple(signature(Model.diagnose).parameters)[1:]
 Case = Diagnosis | Mapping[str, Any]
@@ -155,15 +155,6 @@ def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]
 
     low, high = (float(x) for x in betaincinv(parameter.first, parameter.second, [tail, 1.0 - tail]))
     return low, high
-
-
-def spread_of(parameter: Parameter) -> float:
-    """Standard deviation on the scale that the parameter was pooled on: log odds of a Beta, logarithm of a log-normal."""
-    if parameter.distribution == "log_normal":
-        return parameter.second
-    p = parameter.value
-    # The inverse of the delta method that made the Beta (ddx.knowledge.pooling).
-    return float((p * (1.0 - p) * (parameter.first + parameter.second + 1.0)) ** -0.5)
 
 
 def moved(parameter: Parameter, z: float) -> float:

@@ -14,9 +14,9 @@ from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
 from ddx.logistic import ContextArrays, cause_arrays, combinations
 from ddx.noisy_or import finding_arrays
-from ddx.sensitivity.case import Case, chosen, diagnosis_of, moved, parameter_of, relevant, sources_of, spread_of
+from ddx.sensitivity.case import Case, chosen, diagnosis_of, moved, parameter_of, relevant, sources_of
 from ddx.sensitivity.functions import Functions
-from ddx.values import Values
+from ddx.values import Values, spread_of
 
 # Standard deviations at which a parameter without a closed form is tried; what it does is then bisected.
 _TRIED = (0.25, 0.5, 1.0, 2.0, 4.0)

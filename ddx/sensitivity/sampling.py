@@ -9,7 +9,7 @@ import pandas as pd
 
 from ddx.diagnosis import Model
 from ddx.draws import posterior_draws, posterior_under
-from ddx.errors import UsageError
+from ddx.errors import UsageError, whole
 from ddx.inference.network import Floats
 from ddx.knowledge import Parameter
 from ddx.sensitivity.case import Case, cause_index, check_level, chosen, diagnosis_of, encoded_cases, parameter_of
@@ -47,6 +47,7 @@ def intervals(model: Model, cases: pd.DataFrame, draws: int = 2000, seed: int = 
     Where populations differ as the pooling assumes, 90 % intervals of pooled parameters cover a new population in 85 to 90 %
     (rare findings, about 2 %: 84 to 88 %); tests/test_coverage.py simulates it.
     """
+    whole("draws", draws)
     if draws < 100:
         raise UsageError(f"draws: got {draws}, expected at least 100: quantiles of fewer say nothing")
     check_level(level)

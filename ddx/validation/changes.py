@@ -13,7 +13,8 @@ from ddx.batch import Source, check_encoding
 from ddx.cases import CASE_ID, Reject, encode, from_frame
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
-from ddx.knowledge import KnowledgeBase, Parameter
+from ddx.knowledge import KnowledgeBase
+from ddx.values import spread_of
 
 # Two networks that differ elsewhere give the same posterior up to rounding: that is no move.
 _ROUNDING = 1e-12
@@ -26,23 +27,28 @@ def parameter_changes(old: KnowledgeBase, new: KnowledgeBase) -> pd.DataFrame:
     Returns
     -------
     A row per parameter: parameter, what (moved, added, removed, spread), old, new (nan where it is missing), change (new minus
-    old on the logit scale; odds ratios on the log scale, which is the same for what they do to a cause). Moved ones first, the
-    largest change on top; then, in the order of the files, added ones, removed ones, and those that have the same value with
-    another distribution (spread).
+    old on the logit scale; odds ratios on the log scale, which is the same for what they do to a cause), old_spread and
+    new_spread (standard deviations on the same scale). Moved ones first, the largest change on top; then, in the order of the
+    files, added ones, removed ones, and those that have the same value with another spread. What differs by rounding, as sums
+    in another order of the rows do, is the same.
     """
-    rows: list[tuple[str, str, float, float, float]] = []
+    rows: list[tuple[str, str, float, float, float, float, float]] = []
     for name, parameter in new.parameters.items():
+        value, spread = parameter.value, spread_of(parameter)
         if name not in old.parameters:
-            rows.append((name, ADDED, math.nan, parameter.value, math.nan))
-        elif old.parameters[name].value != parameter.value:
-            before = old.parameters[name].value
-            change = _scaled(name, parameter.value) - _scaled(name, before)
-            rows.append((name, MOVED, before, parameter.value, change))
-        elif _shape(old.parameters[name]) != _shape(parameter):
-            rows.append((name, SPREAD, parameter.value, parameter.value, 0.0))
-    rows += [(name, REMOVED, p.value, math.nan, math.nan) for name, p in old.parameters.items() if name not in new.parameters]
+            rows.append((name, ADDED, math.nan, value, math.nan, math.nan, spread))
+            continue
+        before, was = old.parameters[name].value, spread_of(old.parameters[name])
+        if not math.isclose(before, value, rel_tol=_ROUNDING):
+            change = _scaled(name, value) - _scaled(name, before)
+            rows.append((name, MOVED, before, value, change, was, spread))
+        elif not math.isclose(was, spread, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
+            rows.append((name, SPREAD, value, value, 0.0, was, spread))
+    gone = [p for name, p in old.parameters.items() if name not in new.parameters]
+    rows += [(p.id, REMOVED, p.value, math.nan, math.nan, spread_of(p), math.nan) for p in gone]
     rows.sort(key=lambda row: ((MOVED, ADDED, REMOVED, SPREAD).index(row[1]), -abs(row[4]) if row[1] == MOVED else 0.0))
-    return pd.DataFrame(rows, columns=["parameter", "what", "old", "new", "change"])
+    columns = ["parameter", "what", "old", "new", "change", "old_spread", "new_spread"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def posterior_changes(
@@ -123,10 +129,6 @@ def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.Dat
     posterior, failed = model.posterior(encoded, lines)
     frame = model.frame(posterior, pd.Index(encoded.rows)).reindex(range(len(cases)))
     return frame, [*encoded.rejects, *failed]
-
-
-def _shape(parameter: Parameter) -> tuple[str, float, float]:
-    return parameter.distribution, parameter.first, parameter.second
 
 
 def _scaled(parameter: str, value: float) -> float:

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ddx.cases import CASE_ID
-from ddx.errors import UsageError, nearest
+from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import Finding, KnowledgeBase
@@ -68,6 +68,7 @@ def simulate(
     UsageError
         A negative number of cases, unknown kinds, probabilities outside [0, 1].
     """
+    whole("n", n)
     if n < 0:
         raise UsageError(f"n: got {n}, expected a number of cases, 0 or more")
     if isinstance(seed, Integral) and seed < 0:

@@ -22,6 +22,7 @@ from scipy.special import expit, logit
 
 import ddx
 from ddx.cases import CaseError, encode, interpret
+from ddx.errors import nearest
 from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.graded import continuation
@@ -81,6 +82,9 @@ def work(arguments: argparse.Namespace) -> None:
         "forms, sourced frequencies, smaller leaks": (links(model, kept, LESS), LESS),
     }
     textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
+    for cause in arguments.cause or ():
+        if cause not in forms:
+            raise ddx.UsageError(f"--cause: no patients of {cause!r}{nearest(cause, forms)}")
     groups = {"textbook": textbook[textbook[TRUTH].isin(arguments.cause or textbook[TRUTH])]}
     if arguments.cases:
         groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
