@@ -572,6 +572,10 @@ DEFECTS = {
         [cell(X, "age_50_54", "age_to", "50")],
         ["context.csv:<age_50_54>.age_to: got 50, age_50_54 must end after 50, where it starts"],
     ),
+    "ends_swapped": (
+        [cell(X, "age_30_44", "age_from", "45"), cell(X, "age_30_44", "age_to", "30")],
+        ["context.csv:<age_30_44>.age_to: got 30, age_30_44 must end after 45, where it starts"],
+    ),
     "without_start": (
         [cell(X, "age_50_54", "age_from", "")],
         ["context.csv:<age_50_54>.age_from: got an empty cell, age_50_54 needs both ends"],

@@ -54,9 +54,9 @@ def age_parts(kb: KnowledgeBase) -> Iterator[Problem]:
             yield problem(part, "age_from", f"got {start:g} to {end:g}, {part.id} must lie inside one age band")
     for band in kb.age_bands:
         low, high = band.age_from or 0.0, band.age_to or 0.0
-        if any((p.age_from or 0.0) < high and (p.age_to or AGE_MAX) > low for p in astray):
+        if any(min(ends) < high and max(ends) > low for ends in ((p.age_from or 0.0, p.age_to or AGE_MAX) for p in astray)):
             continue  # what the others leave open is its place
-        parts = kb.parts_of(band)
+        parts = [part for part in kb.parts_of(band) if part not in astray]
         if len(parts) == 1:
             message = f"{parts[0].id} is the only part of {band.id}; give two or more that make up the band, or none"
             yield problem(parts[0], "kind", message)
