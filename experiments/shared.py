@@ -1,4 +1,4 @@
-"""What the experiments on simulated cases share: the options, the measures of a network on cases, and the files written."""
+"""What the experiments share: the options, the measures of a network on cases, and the files written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def options(description: str | None, folder: Path, cases: int, each: str = "a se
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """N simulated cases as evidence, with their true causes (N, K)."""
+    """N cases as evidence, with their true causes (N, K)."""
 
     evidence: Evidence
     truth: np.ndarray
@@ -55,10 +55,13 @@ class Cases:
     @classmethod
     def drawn(cls, model: ddx.Model, n: int, seed: int) -> Cases:
         """Cases of a model with 20 % of the findings and all risk factors observed."""
-        frame = simulate(model, n, seed)
-        cells = frame.drop(columns=TRUTH)
-        columns = interpret([str(c) for c in cells.columns], model.knowledge)
-        encoded = encode(model.knowledge, columns, [cells[c].tolist() for c in cells], list(range(n)))
+        return cls.of(model, simulate(model, n, seed))
+
+    @classmethod
+    def of(cls, model: ddx.Model, frame: pd.DataFrame) -> Cases:
+        """Cases of a frame with a column final_diagnosis; raises CaseError with every cell that cannot be read."""
+        columns = interpret([str(c) for c in frame.columns], model.knowledge)
+        encoded = encode(model.knowledge, columns, [frame[c].tolist() for c in frame], list(range(len(frame))))
         truth, unknown = true_causes(frame[TRUTH].tolist(), model.network.causes)
         if encoded.rejects or unknown:
             raise CaseError([*encoded.rejects, *unknown])

@@ -48,10 +48,10 @@ def test_without_forms_it_is_the_engine_without_syndromes(limb):
     frame = pd.DataFrame({"age": [42, 80], "sex": ["female", "male"], "final_diagnosis": "stroke", **findings, **known}).astype(
         str
     )
-    evidence, truth = MODULE["evidence_of"](limb, frame)
-    assert truth.sum(axis=1).tolist() == [1, 1]
-    found = MODULE["posterior"](limb, evidence, MODULE["links"](limb, {}))
-    assert found == pytest.approx(limb.network.without_syndromes().posterior(evidence).marginal, rel=1e-10)
+    cases = MODULE["Cases"].of(limb, frame)
+    assert cases.truth.sum(axis=1).tolist() == [1, 1]
+    found = MODULE["posterior"](limb, cases.evidence, MODULE["links"](limb, {}))
+    assert found == pytest.approx(limb.network.without_syndromes().posterior(cases.evidence).marginal, rel=1e-10)
 
 
 def test_forms_may_keep_the_frequencies_of_the_base(limb):

@@ -21,15 +21,12 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 import ddx
-from ddx.cases import CaseError, encode, interpret
 from ddx.errors import nearest
 from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.graded import continuation
 from ddx.network import Evidence, without_findings
-from ddx.validation import measures
 from ddx.validation.simulation import TRUTH
-from ddx.validation.truth import true_causes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import GREY, OTHER, OURS, canvas, markdown, publish, run  # noqa: E402
+from shared import GREY, OTHER, OURS, Cases, Scores, canvas, markdown, publish, run  # noqa: E402
 
 TEXTBOOK = HERE.parent / "textbook_cases" / "cases.csv"
 SMALLEST, LARGEST = 0.002, 0.995
@@ -73,27 +70,27 @@ class Links:
 def work(arguments: argparse.Namespace) -> None:
     model = ddx.load("limb", "balanced")
     forms = read_forms()
-    kept = {cause: keep_totals(model.knowledge, cause, own) for cause, own in forms.items()}
-    networks: dict[str, tuple[Links, float]] = {
-        "no forms": (links(model, {}), 1.0),
-        "forms, sourced frequencies": (links(model, kept), 1.0),
-        "forms, frequencies of the readers": (links(model, forms), 1.0),
-        "no forms, smaller leaks": (links(model, {}, LESS), LESS),
-        "forms, sourced frequencies, smaller leaks": (links(model, kept, LESS), LESS),
-    }
-    textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
     for cause in arguments.cause or ():
         if cause not in forms:
             raise ddx.UsageError(f"--cause: no patients of {cause!r}{nearest(cause, forms)}")
+    kept = {cause: keep_totals(model.knowledge, cause, own) for cause, own in forms.items()}
+    networks = {
+        "no forms": links(model, {}),
+        "forms, sourced frequencies": links(model, kept),
+        "forms, frequencies of the readers": links(model, forms),
+        "no forms, smaller leaks": links(model, {}, LESS),
+        "forms, sourced frequencies, smaller leaks": links(model, kept, LESS),
+    }
+    textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
     groups = {"textbook": textbook[textbook[TRUTH].isin(arguments.cause or textbook[TRUTH])]}
     if arguments.cases:
         groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
     rows = []
-    for kind, cases in groups.items():
-        evidence, truth = evidence_of(model, cases)
-        shipped = model.network.posterior(evidence).marginal
-        scores = {"as shipped": shipped} | {name: posterior(model, evidence, own) for name, (own, _) in networks.items()}
-        rows += [row(kind, name, marginal, truth) for name, marginal in scores.items()]
+    for kind, frame in groups.items():
+        cases = Cases.of(model, frame)
+        found = {"as shipped": model.network.posterior(cases.evidence).marginal}
+        found |= {name: posterior(model, cases.evidence, own) for name, own in networks.items()}
+        rows += [row(kind, name, marginal, cases.truth) for name, marginal in found.items()]
     result = pd.DataFrame(rows)
     counts = f"{sum(len(f.share) for f in forms.values())} forms of {len(forms)} causes"
     publish(HERE, arguments, model, "", result, f"{counts}.\n\n{table(result)}", draw(result), ALT)
@@ -158,17 +155,6 @@ def hazards(kb: KnowledgeBase, frequency: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def evidence_of(model: ddx.Model, cases: pd.DataFrame) -> tuple[Evidence, np.ndarray]:
-    """Evidence of N cases and their true causes (N, K)."""
-    cells = cases.drop(columns=[c for c in (TRUTH, "citation", "url") if c in cases])
-    columns = interpret([str(c) for c in cells.columns], model.knowledge)
-    encoded = encode(model.knowledge, columns, [cells[c].tolist() for c in cells], list(range(len(cells))))
-    truth, unknown = true_causes(cases[TRUTH].tolist(), model.network.causes)
-    if encoded.rejects or unknown:
-        raise CaseError([*encoded.rejects, *unknown])
-    return encoded.evidence, truth
-
-
 def posterior(model: ddx.Model, evidence: Evidence, own: Links) -> Floats:
     """(N, K) by the recursion of the core, each step a mixture over the forms of a cause.
 
@@ -223,17 +209,9 @@ def _one(prior: Floats, leak: Floats, causes: list[tuple[Floats, Floats]], findi
 
 
 def row(kind: str, network: str, marginal: Floats, truth: np.ndarray) -> dict[str, object]:
-    rank = measures.rank_of_truth(marginal, truth)[truth]
-    score = measures.log_scores(marginal.clip(1e-12, 1.0 - 1e-12), truth).sum(axis=1)
-    hits = {f"top_{k}": float((rank <= k).mean()) for k in (1, 3, 5)}
-    return {
-        "cases": kind,
-        "network": network,
-        "n": len(truth),
-        "items": int(truth.sum()),
-        **hits,
-        "log_score": float(score.mean()),
-    }
+    scores, items = Scores(marginal, np.zeros(len(truth), dtype=bool), truth), int(truth.sum())
+    hits = {f"top_{k}": scores.hits(k).sum() / items for k in (1, 3, 5)}
+    return {"cases": kind, "network": network, "items": items, **hits, "log_score": float(scores.log_scores.mean())}
 
 
 def table(result: pd.DataFrame) -> str:
