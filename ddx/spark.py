@@ -218,12 +218,13 @@ def _chunk(batch: pa.RecordBatch, names: tuple[str, ...]) -> Chunk:
     ids = case_ids(names, chunk.cells, chunk.lines.tolist())
     own = np.array([n == 1 or not id_ for n, id_ in zip(rows.tolist(), ids, strict=True)], dtype=np.bool_)
     refused = []
-    for row in np.flatnonzero(~own).tolist():
+    others = np.flatnonzero(~own).tolist()
+    for row, text in zip(others, chunk.texts(others), strict=True):
         message = f"case_id {ids[row]!r} stands in {rows[row]} rows; give every case its own"
-        refused.append(Reject(row, ids[row], CASE_ID, ids[row], "duplicate_case_id", message, chunk.text(row)))
+        refused.append(Reject(row, ids[row], CASE_ID, ids[row], "duplicate_case_id", message, text))
     kept = np.flatnonzero(own)
     cells = [column.take(pa.array(kept)) for column in chunk.cells]
-    return Chunk(names, cells, kept, lambda row: chunk.text(int(kept[row])), refused)
+    return Chunk(names, cells, kept, lambda rows: chunk.texts(kept[rows].tolist()), refused)
 
 
 def _rows(scored: Scored) -> Iterator[pa.RecordBatch]:

@@ -23,7 +23,8 @@ def test_a_null_in_a_list_says_nothing_and_takes_nothing_with_it(type_, start):
     assert chunk.cells[0].to_pylist() == ["a;b", "", None, "a", "", "c;d"][start:]
     assert chunk.cells[1].to_pylist() == list(range(start, 6))
     assert chunk.lines.tolist() == list(range(7, 13 - start))
-    assert json.loads(chunk.text(1)) == {"present": LISTS[start + 1], "other": start + 1}
+    expected = [{"present": LISTS[at], "other": at} for at in (start + 2, start + 1)]
+    assert [json.loads(text) for text in chunk.texts([2, 1])] == expected
 
 
 @pytest.mark.parametrize("name", ["top", "intervals"])

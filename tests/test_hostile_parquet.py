@@ -114,6 +114,18 @@ def test_odd_types_are_shown_in_the_rejects(tmp_path, tiny):
     assert found.rejects[0]["original"].startswith('{"case_id": "a", "tremor": {"x": [1, null]}, "note": ')
 
 
+def test_originals_do_not_depend_on_what_else_is_rejected(tmp_path, tiny):
+    times = pa.array([0, 2**62, 1_500_000], pa.timestamp("us"))
+    table = parquet({"case_id": IDS, "tremor": ["maybe", "maybe", "maybe"], "note": times})
+    found = score(tmp_path / "whole", tiny, table, "cases.parquet")
+    originals = [row["original"] for row in found.rejects]
+    assert originals[0] == '{"case_id": "a", "tremor": "maybe", "note": "1970-01-01 00:00:00"}'
+    assert originals[1].startswith('{"case_id": "b", "tremor": "maybe", "note": "')  # no year that Python knows
+    assert originals[2] == '{"case_id": "c", "tremor": "maybe", "note": "1970-01-01 00:00:01.500000"}'
+    with chunked(rows=1):
+        assert score(tmp_path / "rows", tiny, table, "cases.parquet").rejects == found.rejects
+
+
 def test_many_row_groups_and_encodings(tmp_path, tiny):
     n = 500
     table = pa.table({"case_id": [f"c{i}" for i in range(n)], "tremor": [i % 2 for i in range(n)]})

@@ -11,7 +11,7 @@ import codecs
 import contextlib
 import csv
 import itertools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -43,14 +43,19 @@ class Chunk:
     """Some rows of a source: a column of cells for every name, and the line that every row begins on.
 
     ``refused`` : what was no row of this table, one reject a row
-    ``text`` : position of a row in the chunk -> the row as the source has it
+    ``texts`` : positions of rows in the chunk -> these rows as the source has them
     """
 
     names: tuple[str, ...]
     cells: list[Any]
     lines: NDArray[np.int64]
-    text: Callable[[int], str]
+    texts: Callable[[Sequence[int]], list[str]]
     refused: list[Reject] = field(default_factory=list)
+
+
+def some_of(texts: Sequence[str]) -> Callable[[Sequence[int]], list[str]]:
+    """``Chunk.texts`` of rows whose texts are at hand."""
+    return lambda positions: [texts[at] for at in positions]
 
 
 class CsvRows:
@@ -154,7 +159,7 @@ class CsvRows:
         message = f"the line has {size} bytes, more than a case can have; look for a missing line feed or quote"
         reject = Reject(self.line, "", "", shown, "line_too_long", message, shown)
         self.line += 1
-        return Chunk(names, [[] for _ in names], np.empty(0, dtype=np.int64), str, [reject])
+        return Chunk(names, [[] for _ in names], np.empty(0, dtype=np.int64), some_of([]), [reject])
 
     def _is_plain(self, block: bytes) -> bool:
         """Whether lines, commas and quotes around cells are all there is, so that Arrow and the csv module agree."""
@@ -208,8 +213,8 @@ class CsvRows:
             kept &= ~blank
         rows = np.flatnonzero(kept)
 
-        def text(row: int) -> str:
-            return block[edges[rows[row]] : edges[rows[row] + 1]].decode("utf-8").rstrip("\r\n")
+        def texts(positions: Sequence[int]) -> list[str]:
+            return [block[edges[row] : edges[row + 1]].decode("utf-8").rstrip("\r\n") for row in rows[positions].tolist()]
 
         refused = []
         for row, actual in sorted(wrong.items()):
@@ -218,7 +223,7 @@ class CsvRows:
                 refused.append(ragged(self.line + row, raw, actual, width))
         lines = self.line + rows
         self.line += n
-        return Chunk(names, cells, lines.astype(np.int64), text, refused)
+        return Chunk(names, cells, lines.astype(np.int64), texts, refused)
 
     def _quoted(self, names: tuple[str, ...], block: bytes) -> Iterator[Chunk]:
         """The same with quotes; a row that is open at the end of the block waits for the next one."""
@@ -247,7 +252,7 @@ class CsvRows:
                 self.line += used
                 at += used
             cells = [pa.array(column, pa.string()) for column in (zip(*rows, strict=True) if rows else [()] * len(names))]
-            yield Chunk(names, cells, np.array(lines, dtype=np.int64), texts.__getitem__, refused)
+            yield Chunk(names, cells, np.array(lines, dtype=np.int64), some_of(texts), refused)
             if at < len(raws) and len(rows) + len(refused) < ROWS:
                 self._rest = b"".join(raws[at:]) + self._rest
                 return

@@ -146,7 +146,9 @@ class Scorer:
         found = [*encoded.rejects, *failed]
         if found:
             at = {line: row for row, line in enumerate(lines)}
-            found = [replace(reject, original=chunk.text(at[reject.line])) for reject in found]
+            bad = sorted({at[reject.line] for reject in found})
+            texts = dict(zip(bad, chunk.texts(bad), strict=True))
+            found = [replace(reject, original=texts[at[reject.line]]) for reject in found]
         dropped = 0
         if self.lenient:
             kept = {lines[int(row)] for row in encoded.rows[good]}

@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows
+from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows, some_of
 from ddx.cases import CASE_ID, LISTS, Reject, both
 from ddx.errors import UsageError
 
@@ -183,8 +184,7 @@ class Source:
             part = objects[start:end]
             names = _names(part)
             cells = [[_json_cell(o.get(name), name in self.lists) for o in part] for name in names]
-            text_of = texts[start:end].__getitem__
-            yield Chunk(names, cells, np.array(lines[start:end], dtype=np.int64), text_of, refused)
+            yield Chunk(names, cells, np.array(lines[start:end], dtype=np.int64), some_of(texts[start:end]), refused)
             refused = []
 
 
@@ -232,32 +232,20 @@ class _Readable:
             raise UsageError(f"{shown(self.source.name)}: cannot be read as {what}: {first}") from None
 
 
-class _Joined:
-    """The statements of a case."""
-
-    def __init__(self, texts: list[list[str]]) -> None:
-        self.texts = texts
-
-    def __call__(self, row: int) -> str:
-        return "\n".join(self.texts[row])
-
-
 def arrow_chunk(batch: pa.RecordBatch, first: int, lists: Sequence[str] = LISTS) -> Chunk:
     """Typed rows: numbers, booleans, text and lists of ids. ``first`` : number of the first row."""
     cells = [_plain(column, name.strip() in lists) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     lines = np.arange(first, first + batch.num_rows, dtype=np.int64)
-    return Chunk(tuple(batch.schema.names), cells, lines, _RowText(batch))
+    return Chunk(tuple(batch.schema.names), cells, lines, partial(_row_texts, batch))
 
 
-class _RowText:
-    """A row of a typed table as a JSON object."""
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self.batch = batch
-
-    def __call__(self, row: int) -> str:
-        cells = zip(self.batch.schema.names, self.batch.slice(row, 1).columns, strict=True)
-        return json.dumps({name: _objects_of(cell)[0] for name, cell in cells}, default=str, ensure_ascii=False)
+def _row_texts(batch: pa.RecordBatch, rows: Sequence[int]) -> list[str]:
+    """Rows of a typed table as JSON objects."""
+    at = np.array(rows, dtype=np.int64)
+    some = batch.take(pa.Array.from_buffers(pa.int64(), len(at), [None, pa.py_buffer(at)]))
+    written = json.JSONEncoder(default=str, ensure_ascii=False).encode
+    cells = zip(*map(_objects_of, some.columns), strict=True)
+    return [written(dict(zip(some.schema.names, row, strict=True))) for row in cells]
 
 
 def _plain(column: pa.Array, listed: bool) -> pa.Array:
@@ -285,6 +273,8 @@ def _objects_of(column: pa.Array) -> list[Any]:
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):
+        if len(column) > 1:  # what one cell cannot be says nothing of the others
+            return [value for row in range(len(column)) for value in _objects_of(column.slice(row, 1))]
         return list(column.cast(pa.string()).to_pylist())
 
 
@@ -359,8 +349,8 @@ def _cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         columns = {name.strip(): cell for name, cell in zip(chunk.names, chunk.cells, strict=True)}
         nothing = [None] * len(chunk.lines)
         values = [c.to_pylist() if isinstance(c, pa.Array) else c for c in (columns.get(name, nothing) for name in LONG)]
-        rows = zip(*values, chunk.lines.tolist(), range(len(chunk.lines)), strict=True)
-        new = [(_text(case), _text(id_), value, line, chunk.text(at)) for case, id_, value, line, at in rows]
+        rows = zip(*values, chunk.lines.tolist(), chunk.texts(range(len(chunk.lines))), strict=True)
+        new = [(_text(case), _text(id_), value, line, text) for case, id_, value, line, text in rows]
         # The last case may go on in the next chunk.
         last = new[-1][0] if new else ""
         end = next((i for i in range(len(new) - 1, -1, -1) if new[i][0] != last), -1) + 1
@@ -392,7 +382,8 @@ def _wide(rows: Sequence[tuple[str, str, Any, int, str]], refused: list[Reject])
         part = cases[start:end]
         names = _names(part)
         columns = [[cells.get(name) for cells in part] for name in names]
-        yield Chunk(names, columns, np.array(lines[start:end], dtype=np.int64), _Joined(texts[start:end]), refused)
+        joined = ["\n".join(own) for own in texts[start:end]]
+        yield Chunk(names, columns, np.array(lines[start:end], dtype=np.int64), some_of(joined), refused)
         refused = []
 
 
