@@ -17,11 +17,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from runs import chunked
 
 import ddx
+from ddx.batch.targets import csv_rows
 from ddx.batch.whole import Whole
 
+CELL = st.one_of(st.integers(), st.text(st.sampled_from("ab,;\"'\r\n\t \0é"), max_size=6), st.text(max_size=4))
 TARGETS = ["out.csv", "out.csv.gz", "out.csv.zst", "out.jsonl", "out.jsonl.gz", "out.ndjson.zst", "out.parquet"]
 FORMS = {"plain": {}, "top": {"top": 3}, "long": {"long": True}, "intervals": {"intervals": 20, "seed": 3}}
 FORMS["long intervals"] = {"long": True, "intervals": 20}
@@ -142,6 +146,19 @@ def test_more_text_than_a_column_of_arrow_holds_is_refused(source, tmp_path, tin
     with pytest.raises(ddx.UsageError, match=r"^59 texts have \d+ bytes together, expected 100 at most; shorten the ids$"):
         ddx.score_file(source, tmp_path / "out.csv", tiny)
     assert not list(tmp_path.iterdir())
+
+
+@given(st.lists(st.tuples(CELL, CELL, CELL), min_size=1, max_size=4))
+def test_rows_are_quoted_as_the_csv_module_does(rows):
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    ours = csv_rows(rows)
+    assert list(csv.reader(io.StringIO(ours.decode(), newline=""), strict=True)) == [
+        [str(cell) for cell in row] for row in rows
+    ]
+    assert ours == b"".join(csv_rows([row]) for row in rows)
+    if not any("\n" in str(cell) for row in rows for cell in row):  # the ends of rows are the only difference
+        assert ours == text.getvalue().replace("\r\n", "\n").encode()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from ddx.batch.journal import Journal
 from ddx.batch.lines import Chunk
 from ddx.batch.scoring import Form, Read, Scored, Scorer
 from ddx.batch.sources import STREAM, Source, format_of, shown
-from ddx.batch.targets import Target, check_target, csv_row
+from ddx.batch.targets import Target, check_target, csv_rows
 from ddx.cases import REJECT_COLUMNS, CaseIds, Reject, case_ids
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
@@ -197,7 +197,7 @@ class _Run:
             self.journal.remove()  # before the part that it speaks of goes
             self.output.open()
             if self.rejects:
-                self.rejects.open().write(csv_row(REJECT_COLUMNS))
+                self.rejects.open().write(csv_rows([REJECT_COLUMNS]))
             self._reject(unused)
             self.counts.cells_dropped = len(unused)
         else:
@@ -271,11 +271,11 @@ class _Run:
         self.journal.write({"chunks": self.done, "input": self.digest, "counts": counts, "complete": complete, **sizes})
 
     def _reject(self, rejects: list[Reject]) -> None:
+        if self.rejects:
+            self.rejects.write(csv_rows(reject.cells() for reject in rejects))
+            return
         for reject in rejects:
-            if self.rejects:
-                self.rejects.write(csv_row(reject.cells()))
-            else:
-                print(reject, file=sys.stderr)
+            print(reject, file=sys.stderr)
 
     def finish(self, started: float, optional: bool, settings: dict[str, Any], source: str, target: str) -> ScoreReport:
         """Put everything under its name; the table of posteriors last."""

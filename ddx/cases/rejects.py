@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 
 from ddx.errors import DdxError
 
@@ -25,7 +25,7 @@ class Reject:
 
     def cells(self) -> tuple[object, ...]:
         """The cells of a row of the reject table."""
-        return astuple(self)
+        return self.line, self.case_id, self.column, self.value, self.error, self.message, self.original
 
     def __str__(self) -> str:
         line = f"line {self.line}" if self.line >= 0 else ""
