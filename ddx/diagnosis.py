@@ -212,13 +212,13 @@ def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, messag
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The answer for one case."""
+    """The answer for one case. Series are made anew each time: changing one changes nothing here."""
 
     model: Model
     evidence: Evidence
     result: Posterior
 
-    @cached_property
+    @property
     def posterior(self) -> pd.Series[float]:
         """Cause id -> P(cause | evidence), descending. Causes may coexist: the values need not sum to one."""
         series = _series(self.result.marginal[0], self.model.network.causes, "posterior")
@@ -234,22 +234,25 @@ class Diagnosis:
         """Natural logarithm of P(findings | observed context)."""
         return float(self.result.log_evidence[0])
 
-    @cached_property
+    @property
     def context(self) -> pd.Series[float]:
         """Risk factor -> P(present | evidence); 1 or 0 where it was observed."""
         return _series(self.result.context[0], self.model.network.risk_factors, "probability")
 
-    @cached_property
+    @property
     def syndromes(self) -> pd.Series[float]:
         """Syndrome -> P(syndrome | evidence), descending; nan where none of its findings is stated. Nobody observes them."""
         series = _series(self.result.syndrome[0], self.model.network.syndromes, "probability")
         return series.sort_values(ascending=False, kind="stable")
 
-    @cached_property
+    @property
     def prior(self) -> pd.Series[float]:
         """Cause id -> probability for this age, sex and context before any finding."""
-        prior = self.model.network.posterior(without_findings(self.evidence)).marginal[0]
-        return _series(prior, self.model.network.causes, "prior")
+        return _series(self._before.marginal[0], self.model.network.causes, "prior")
+
+    @cached_property
+    def _before(self) -> Posterior:
+        return self.model.network.posterior(without_findings(self.evidence))
 
     def table(self, draws: int = 100, seed: int = 0) -> pd.DataFrame:
         """label, code (ICD-10), urgency, prior, posterior, low, high, a row per cause, most probable first.
@@ -270,7 +273,8 @@ class Diagnosis:
         from ddx.draws import posterior_quantiles
 
         causes = self.model.knowledge.causes
-        ids = list(self.posterior.index)
+        posterior = self.posterior
+        ids = list(posterior.index)
         low, high = posterior_quantiles(self.model, self.evidence, draws, seed)[:, 0]
         order = [self.model.network.causes.index(c) for c in ids]
         return pd.DataFrame(
@@ -279,7 +283,7 @@ class Diagnosis:
                 "code": [causes[c].icd10 for c in ids],
                 "urgency": [causes[c].urgency for c in ids],
                 "prior": self.prior[ids].to_numpy(),
-                "posterior": self.posterior.to_numpy(),
+                "posterior": posterior.to_numpy(),
                 "low": low[order],
                 "high": high[order],
             },
@@ -290,4 +294,4 @@ class Diagnosis:
 def _series(values: NDArray[np.float64], index: Sequence[str], name: str) -> pd.Series[float]:
     import pandas as pd
 
-    return pd.Series(values, index=list(index), name=name)
+    return pd.Series(values, index=list(index), name=name, copy=True)

@@ -62,9 +62,7 @@ def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> 
         As for ``posterior``.
     """
     for name, value in (("draws", draws), ("seed", seed)):
-        whole(name, value)
-        if value < 0:
-            raise UsageError(f"{name}: got {value}, expected 0 or more")
+        whole(name, value, 0)
     kb, net = model.knowledge, model.network
     table = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
     found = np.empty((draws, len(evidence), len(net.causes)))

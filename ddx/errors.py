@@ -47,7 +47,9 @@ def nearest(unknown: str, known: Iterable[str], n: int = 3) -> str:
     return f"; nearest: {', '.join(near)}" if near else ""
 
 
-def whole(name: str, number: object) -> None:
-    """Refuse what is no whole number; ``name`` : of the argument."""
+def whole(name: str, number: object, least: int | None = None) -> None:
+    """Refuse what is no whole number, or below ``least``; ``name`` : of the argument."""
     if type(number) is bool or not isinstance(number, Integral):
         raise UsageError(f"{name}: got {number!r}, expected a whole number")
+    if least is not None and number < least:
+        raise UsageError(f"{name}: got {number}, expected {least} or more")

@@ -685,6 +685,9 @@ def test_a_part_is_no_column_of_cases(model):
     message = "column 'age_30_44' is an age band or a sex; give the columns age and sex instead"
     with pytest.raises(ddx.UsageError, match=f"^{message}$"):
         model.score(pd.DataFrame({"age_30_44": [1]}))
+    ignored = r"^1 cells ignored:\nage_30_44: unknown column 'age_30_44'(; nearest: [^;]*)?; ignored$"
+    with pytest.warns(UserWarning, match=ignored):
+        model.score(pd.DataFrame({"age_30_44": [1]}), lenient=True)
 
 
 def test_kb_show_of_a_band_and_of_a_part(model, capsys):

@@ -522,11 +522,11 @@ REFUSED = {
     ),
     "age_band_in_a_list": (
         {"present": "age_0_17"},
-        [("present", "age_0_17", "not_a_value", "age_0_17 is no risk factor: give the columns age and sex")],
+        [("present", "age_0_17", "not_a_value", "age_0_17 is an age band or a sex; give age and sex instead")],
     ),
     "absent_sex": (
         {"absent": "sex_female"},
-        [("absent", "sex_female", "not_a_value", "sex_female is no risk factor: give the columns age and sex")],
+        [("absent", "sex_female", "not_a_value", "sex_female is an age band or a sex; give age and sex instead")],
     ),
     "two_sexes": (
         {"sex": "f", "context": "sex_male"},
@@ -863,6 +863,14 @@ def test_too_many_present_findings_are_refused_and_the_other_cases_named(limb):
 
 def test_no_item_of_a_knowledge_base_can_be_named_like_a_column():
     assert set(SPECIAL) | {NONE, LOG_EVIDENCE} == RESERVED
+
+
+@pytest.mark.parametrize("name", ["posterior", "prior", "context", "syndromes"])
+def test_a_changed_series_leaves_the_answer_as_it_was(name, limb):
+    answer = limb.diagnose(present=["rest_tremor", "bradykinesia"])
+    before, changed = getattr(answer, name), getattr(answer, name)
+    changed.iloc[0] = 7.0
+    pd.testing.assert_series_equal(getattr(answer, name), before)
 
 
 def test_a_model_travels_to_another_process(tiny):

@@ -297,6 +297,8 @@ def test_with_the_model_a_column_that_is_no_cause_is_refused(tiny):
         (POSTERIORS, TRUTH, {"bins": 0}, "bins: got 0, expected 1 or more"),
         (POSTERIORS, TRUTH, {"resamples": -1}, "resamples: got -1, expected 0 or more"),
         (POSTERIORS, TRUTH, {"seed": -1}, "seed: got -1, expected 0 or more"),
+        (POSTERIORS, TRUTH, {"seed": None}, "seed: got None, expected a whole number"),
+        (POSTERIORS, TRUTH, {"bins": 2.5}, "bins: got 2.5, expected a whole number"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(posteriors, truth, options, message):
@@ -431,9 +433,10 @@ def test_observed_is_a_probability_for_all_findings_or_by_kind(tiny):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": -1}, "n: got -1, expected a number of cases, 0 or more"),
+        ({"n": -1}, "n: got -1, expected 0 or more"),
         ({"n": 20.5}, "n: got 20.5, expected a whole number"),
         ({"n": 1, "seed": np.int64(-1)}, "seed: got -1, expected 0 or more"),
+        ({"n": 1, "seed": 20.5}, "seed: got 20.5, expected a whole number"),
         ({"n": 1, "observed": 1.5}, "observed: got 1.5, expected a probability from 0 to 1"),
         ({"n": 1, "observed": NAN}, "observed: got nan, expected a probability from 0 to 1"),
         ({"n": 1, "observed": {"lab": -0.5}}, "observed: lab: got -0.5, expected a probability from 0 to 1"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -197,6 +198,43 @@ def test_evaluate_takes_lists_of_true_causes_and_no_long_form(run, tmp_path, tin
     (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\na,final_diagnosis,stroke\n", encoding="utf-8")
     message = "is in long form, which has no column of true causes; give a row for every case, wide or in list form"
     assert run("evaluate", "long.csv", "--kb", tiny_folder) == (2, "", f"ddx: long.csv: {message}\n")
+
+
+def test_evaluate_rejects_the_rows_of_json_lines_that_name_something_unknown(run, tmp_path, tiny_folder):
+    row = '{"case_id": "%s", "%s": 1, "final_diagnosis": "stroke"}\n'
+    rows = row % ("a", "tremr") + row % ("b", "tremor")
+    (tmp_path / "cases.jsonl").write_text(rows, encoding="utf-8")
+    code, out, err = run("evaluate", "cases.jsonl", "--kb", tiny_folder, "--json", "--resamples", 0)
+    message = "unknown column 'tremr'; nearest: tremor; correct it, take it out, or ignore it (--lenient, lenient=True)"
+    assert (code, err) == (1, f"line 1, case 'a', tremr: {message}\n1 cases scored, 1 rejected\n")
+    assert [item["case"] for item in json.loads(out)["by_item"]] == ["b"]
+
+
+LENIENT = """\
+case_id,note,tremor,tremr,final_diagnosis
+a,,maybe,1,stroke
+b,,1,1,anaemia
+b,,1,1,anaemia
+c,,0,1,strok
+"""
+
+
+def test_lenient_evaluation_drops_cells_and_says_so(run, tmp_path, tiny, tiny_folder):
+    (tmp_path / "cases.csv").write_text(LENIENT, encoding="utf-8")
+    code, out, err = run("evaluate", "cases.csv", "--kb", tiny_folder, "--json", "--resamples", 0, "--lenient")
+    assert code == 1
+    assert err.splitlines() == [
+        "line 1, tremr: unknown column 'tremr'; nearest: tremor; ignored",
+        "line 2, case 'a', tremor: got 'maybe', expected 1/yes/true/present, 0/no/false/absent, a number from 0 to 1, or empty",
+        "line 4, case 'b', case_id: case_id 'b' stands in an earlier row; give every case its own",
+        "line 5, case 'c', final_diagnosis: unknown cause 'strok'; nearest: stroke",
+        "2 cases scored, 2 rejected, 2 cells dropped",
+    ]
+    found = validation.evaluate_file(tmp_path / "cases.csv", tiny, lenient=True, resamples=0)
+    assert (found.rows, found.scored, found.rejected, found.cells_dropped) == (4, 2, 2, 2)
+    expected = tiny.score(pd.DataFrame({"case_id": ["a", "b"], "tremor": ["", "1"]}))
+    np.testing.assert_array_equal(found.posteriors.to_numpy(), expected.to_numpy())
+    assert [item["truth"] for item in json.loads(out)["by_item"]] == ["stroke", "anaemia"]
 
 
 def test_evaluate_without_a_usable_case_says_why(run, cases, tiny_folder):

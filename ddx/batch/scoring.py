@@ -36,9 +36,7 @@ class Form:
 
     def __post_init__(self) -> None:
         for name in ("top", "intervals", "seed"):
-            whole(name, getattr(self, name))
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name}: got {getattr(self, name)}, expected 0 or more")
+            whole(name, getattr(self, name), 0)
         if self.long and self.top:
             raise UsageError(f"top: got {self.top}, but the long form has a row for every cause and no columns of leading ones")
         if self.intervals:
@@ -63,13 +61,21 @@ class Form:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Output of a chunk: ``table`` for the cases that have posteriors, ``rejects`` by line, and how many rows and cells."""
+    """Output of a chunk: ``table`` for the M cases that have posteriors, ``rejects`` by line, and how many rows and cells.
+
+    ``at`` : (M,) positions of the cases among the lines of the chunk
+    """
 
     table: pa.RecordBatch
+    at: NDArray[np.intp]
     rejects: list[Reject]
     rows: int
-    scored: int
     cells_dropped: int
+
+    @property
+    def scored(self) -> int:
+        """M."""
+        return len(self.at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,17 +138,17 @@ class Scorer:
         """The second half of ``score``, the long one; chunks do not depend on each other here."""
         chunk, encoded = read.chunk, read.encoded
         if encoded is None:
-            return Scored(self._empty(), sorted(chunk.refused, key=_line), read.rows, 0, 0)
+            return Scored(self._empty(), np.empty(0, dtype=np.intp), sorted(chunk.refused, key=_line), read.rows, 0)
         lines = chunk.lines.tolist()
         load_compiled("auto", _CASE * len(lines))
         posterior, failed = self.model.posterior(encoded, lines)
-        good, ids = np.ones(len(encoded.rows), dtype=np.bool_), encoded.case_ids
+        scored, good, ids = encoded.rows, np.arange(len(encoded.rows)), encoded.case_ids
         numbers = np.column_stack([posterior.marginal, posterior.none, posterior.log_evidence])
         if failed:
             failed_lines = {reject.line for reject in failed}
-            good = np.array([lines[row] not in failed_lines for row in encoded.rows.tolist()], dtype=np.bool_)
-            numbers, ids = numbers[good], [ids[at] for at in np.flatnonzero(good).tolist()]
-        table = self._table(ids, numbers, self._quantiles(encoded, np.flatnonzero(good)))
+            good = np.flatnonzero([lines[row] not in failed_lines for row in scored.tolist()])
+            scored, numbers, ids = scored[good], numbers[good], [ids[at] for at in good.tolist()]
+        table = self._table(ids, numbers, self._quantiles(encoded, good))
         found = [*encoded.rejects, *failed]
         if found:
             at = {line: row for row, line in enumerate(lines)}
@@ -151,9 +157,9 @@ class Scorer:
             found = [replace(reject, original=texts[at[reject.line]]) for reject in found]
         dropped = 0
         if self.lenient:
-            kept = {lines[int(row)] for row in encoded.rows[good]}
+            kept = {lines[row] for row in scored.tolist()}
             dropped = sum(reject.line in kept for reject in found)
-        return Scored(table, sorted([*chunk.refused, *found], key=_line), read.rows, len(ids), dropped)
+        return Scored(table, scored, sorted([*chunk.refused, *found], key=_line), read.rows, dropped)
 
     def _known(self, chunk: Chunk) -> tuple[tuple[Column, ...], list[Any], list[Reject]]:
         """The columns that can be read, and a reject for every cell in one that cannot, where rows name their own columns.

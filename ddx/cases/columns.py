@@ -51,6 +51,12 @@ def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool = False) -
     return tuple(columns)
 
 
+def column_names(kb: KnowledgeBase) -> list[str]:
+    """Names that a column can have, in the order in which they are suggested."""
+    ids = {*kb.findings, *kb.measurements, *(factor.id for factor in kb.risk_factors)}
+    return [*SPECIAL, *(name for name, (_, id_) in kb.names.items() if id_ in ids)]
+
+
 def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
     if name in ANNOTATIONS:
         return Column(name, "annotation", name)
@@ -58,15 +64,15 @@ def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
         return Column(name, name, name)
     kind, id_ = kb.names.get(name, ("", ""))
     if kind == "context":
-        if kb.context[id_].kind != "risk_factor":
+        if kb.context[id_].kind == "risk_factor":
+            return Column(name, "risk_factor", id_)
+        if not lenient:
             raise UsageError(f"column {name!r} is an age band or a sex; give the columns age and sex instead")
-        return Column(name, "risk_factor", id_)
     if kind in ("finding", "measurement"):
         return Column(name, kind, id_)
     if lenient:
         return Column(name, "unknown", name)
     if kind == "cause":
         raise UsageError(f"column {name!r} is a cause, and causes are what is scored; take it out")
-    known = [n for n, (k, _) in kb.names.items() if k != "cause"]
-    hint = nearest(name, [*SPECIAL, *known])
+    hint = nearest(name, column_names(kb))
     raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or ignore it (--lenient, lenient=True)")

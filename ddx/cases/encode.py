@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.cases import values
-from ddx.cases.columns import CASE_ID, SPECIAL, Column, interpret
+from ddx.cases.columns import CASE_ID, Column, column_names, interpret
 from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import Reject
 from ddx.cases.statements import Statements
@@ -74,7 +74,7 @@ def encode(
 
 def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column], line: int = 1) -> list[Reject]:
     """A reject for every column that a lenient reading passes over; ``line``: of the header, -1 where there is none."""
-    known = [*SPECIAL, *(n for n, (kind, _) in kb.names.items() if kind != "cause")]
+    known = column_names(kb)
     unknown = [c.name for c in columns if c.kind == "unknown"]
     # To look for near names takes a millisecond each, and a table may have a million columns.
     hints = {name: nearest(name, known) for name in unknown[:_HINTS]}

@@ -60,7 +60,7 @@ class Statements:
             return
         is_sex = (values == 1.0) & (context in self._sexes)
         for row in np.flatnonzero(~np.isnan(values) & ~is_sex).tolist():
-            self.reject(row, column, context, "not_a_value", f"{context} is no risk factor: give the columns age and sex")
+            self.reject(row, column, context, "not_a_value", f"{context} is an age band or a sex; give age and sex instead")
         if is_sex.any():
             self.put_sex(np.where(is_sex, self.sex_index(context), np.nan), column)
 

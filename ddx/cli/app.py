@@ -44,6 +44,7 @@ Factors = Annotated[
 ]
 Age = Annotated[float | None, typer.Option("--age", help="Age in years.")]
 Sex = Annotated[str | None, typer.Option("--sex", help="female or male.")]
+Lenient = Annotated[bool, typer.Option("--lenient", help="Drop an offending cell instead of its row, and report it.")]
 
 
 def main() -> None:
@@ -99,9 +100,7 @@ def score(
         str | None,
         typer.Option(help="CSV file of rejected rows. Default: the output's name, ending in .rejects.csv, if there are any."),
     ] = None,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Drop an offending cell instead of its row, and report it.")
-    ] = False,
+    lenient: Lenient = False,
     long: Annotated[bool, typer.Option("--long", help="Write one row per case and cause.")] = False,
     top: Annotated[int, typer.Option(min=0, help="Add columns for the N leading causes; 0: none.")] = 0,
     intervals: Annotated[
@@ -274,6 +273,7 @@ def evaluate(
     bins: Annotated[int, typer.Option(min=1, help="Bins of the reliability table.")] = 10,
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0 leaves them out.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    lenient: Lenient = False,
     encoding: Annotated[str, typer.Option(help="Character encoding of the cases.")] = "utf-8",
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -286,14 +286,17 @@ def evaluate(
     from ddx.validation import evaluate_file
 
     model = load(kb, setting)
-    found = evaluate_file(cases, model, truth=truth, encoding=encoding, bins=bins, resamples=resamples, seed=seed)
+    found = evaluate_file(
+        cases, model, truth=truth, lenient=lenient, encoding=encoding, bins=bins, resamples=resamples, seed=seed
+    )
     if json:
         evaluation_json(found, model)
     else:
         evaluation_tables(found, model)
     for reject in found.rejects:
         print(reject, file=sys.stderr)
-    print(f"{found.scored} cases scored, {found.rejected} rejected", file=sys.stderr)
+    dropped = f", {found.cells_dropped} cells dropped" if found.cells_dropped else ""
+    print(f"{found.scored} cases scored, {found.rejected} rejected{dropped}", file=sys.stderr)
     if found.rejected:
         raise typer.Exit(1)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ddx.batch import STREAM, Source, check_encoding
-from ddx.cases import CASE_ID, LISTS, CaseIds, Column, Reject, encode, interpret
+from ddx.batch import STREAM, Scorer, Source, check_encoding
+from ddx.cases import CASE_ID, LISTS, CaseIds, Reject
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
 from ddx.validation.reports import Report, report
@@ -20,11 +20,15 @@ from ddx.validation.truth import true_causes
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """rows = scored + rejected; ``rejects`` say why. ``posteriors`` and ``truth`` of the scored cases, with their report."""
+    """rows = scored + rejected; ``rejects`` say why. ``posteriors`` and ``truth`` of the scored cases, with their report.
+
+    ``cells_dropped`` : of scored cases, and columns, where the reading was lenient
+    """
 
     rows: int
     scored: int
     rejected: int
+    cells_dropped: int
     rejects: tuple[Reject, ...]
     posteriors: pd.DataFrame
     truth: pd.Series[str]
@@ -36,6 +40,7 @@ def evaluate_file(
     model: Model,
     *,
     truth: str = TRUTH,
+    lenient: bool = False,
     encoding: str = "utf-8",
     bins: int = 10,
     resamples: int = 1000,
@@ -48,6 +53,7 @@ def evaluate_file(
     source : file of cases in a format of ``score_file``, wide or in list form; "-" is standard input (CSV)
     model : the knowledge base and the setting
     truth : the column with ids or aliases of the true causes, separated by ';'; an empty cell says that none is present
+    lenient : drop an offending cell (or an unknown column) instead of rejecting its row
     encoding : of the source
     bins, resamples, seed : see ``report``
 
@@ -58,57 +64,60 @@ def evaluate_file(
     """
     check_encoding(encoding)
     source = str(source)
-    kb = model.knowledge
+    scorer = Scorer(model, lenient=lenient)
     rejects: list[Reject] = []
     scores: list[pd.DataFrame] = []
     truths: list[str] = []
-    rows = 0
+    rows, dropped = 0, 0
     seen = CaseIds()
-
-    def interpreted(header: Iterable[str]) -> tuple[int, tuple[Column, ...]]:
-        names = [name.strip() for name in header]
-        at = _column(source, names, truth)
-        return at, interpret([*names[:at], *names[at + 1 :]], kb)
 
     with Source(source, encoding, lists=(*LISTS, truth.strip())) as reader:
         if reader.long:
             form = "is in long form, which has no column of true causes"
             raise UsageError(f"{_shown(source)}: {form}; give a row for every case, wide or in list form")
         if reader.header is not None:
-            interpreted(reader.header)  # a header that says nothing is refused, whatever follows
+            at = _column(source, reader.header, truth)
+            rejects += scorer.check([*reader.header[:at], *reader.header[at + 1 :]])
+            dropped = len(rejects)
         for chunk in reader.chunks():
             lines = chunk.lines.tolist()
             rows += len(lines) + len(chunk.refused)
             rejects += chunk.refused
-            at, columns = interpreted(chunk.names)
             if not lines:
                 continue
-            cells = list(chunk.cells)
-            column = cells.pop(at)
+            at = _column(source, chunk.names, truth)
+            column = chunk.cells[at]
             answers = ["" if a is None else str(a) for a in (column.to_pylist() if hasattr(column, "to_pylist") else column)]
-            encoded = encode(kb, columns, cells, lines, seen=seen)
-            posterior, failed = model.posterior(encoded, lines)
-            frame = model.frame(posterior, pd.Index(encoded.case_ids, name=CASE_ID))
-            own_lines = [lines[int(i)] for i in encoded.rows]
-            own_answers = [answers[int(i)] for i in encoded.rows]
+            names, cells = (*chunk.names[:at], *chunk.names[at + 1 :]), [*chunk.cells[:at], *chunk.cells[at + 1 :]]
+            scored = scorer.score(replace(chunk, names=names, cells=cells, refused=[]), seen)
+            frame = scored.table.to_pandas().set_index(CASE_ID)
+            own_lines = [lines[row] for row in scored.at.tolist()]
+            answers = [answers[row] for row in scored.at.tolist()]
             unknown = true_causes(
-                own_answers, model.network.causes, kb, column=truth, lines=own_lines, case_ids=encoded.case_ids
+                answers,
+                model.network.causes,
+                model.knowledge,
+                column=truth,
+                lines=own_lines,
+                case_ids=frame.index.tolist(),
             )[1]
-            lost = {reject.line for reject in (*failed, *unknown)}
-            keep = [line not in lost for line in own_lines]
+            wrong = {reject.line for reject in unknown}
+            keep = [line not in wrong for line in own_lines]
+            dropped += scored.cells_dropped - sum(reject.line in wrong for reject in scored.rejects)
             scores.append(frame[keep])
-            truths += [answer for answer, kept in zip(own_answers, keep, strict=True) if kept]
-            rejects += [*encoded.rejects, *failed, *unknown]
+            truths += [answer for answer, kept in zip(answers, keep, strict=True) if kept]
+            rejects += [*scored.rejects, *unknown]
     rejects.sort(key=lambda reject: reject.line)
     if not truths:
         raise UsageError("\n".join([f"{_shown(source)}: no case can be used, of {rows}", *map(str, rejects[:20])]))
     posteriors = pd.concat(scores)
     answers_frame = pd.Series(truths, index=posteriors.index, name=truth)
     found = report(posteriors, answers_frame, model=model, bins=bins, resamples=resamples, seed=seed)
-    return Evaluation(rows, len(truths), rows - len(truths), tuple(rejects), posteriors, answers_frame, found)
+    return Evaluation(rows, len(truths), rows - len(truths), dropped, tuple(rejects), posteriors, answers_frame, found)
 
 
-def _column(source: str, header: list[str], truth: str) -> int:
+def _column(source: str, names: Sequence[str], truth: str) -> int:
+    header = [name.strip() for name in names]
     if header.count(truth) != 1:
         what = f"no column {truth!r}{nearest(truth, header)}" if truth not in header else f"more than one column {truth!r}"
         raise UsageError(f"{_shown(source)}: has {what}; name the one with the true causes")

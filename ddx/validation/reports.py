@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from ddx.batch.scoring import HIGH, LOW
 from ddx.cases import CASE_ID, CaseError
 from ddx.diagnosis import LOG_EVIDENCE, NONE
-from ddx.errors import UsageError, nearest
+from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.validation import measures
 from ddx.validation.measures import Estimate
@@ -119,9 +118,10 @@ def report(
     CaseError
         Names that are no causes; all of them are listed, ``line`` counting the rows from 0.
     """
-    for name, got, least in (("bins", bins, 1), ("resamples", resamples, 0), ("seed", seed, 0)):
-        if isinstance(got, Integral) and got < least:
-            raise UsageError(f"{name}: got {got}, expected {least} or more")
+    whole("bins", bins, 1)
+    whole("resamples", resamples, 0)
+    if not isinstance(seed, np.random.Generator):
+        whole("seed", seed, 0)
     if CASE_ID in posteriors:
         posteriors = posteriors.set_index(CASE_ID)
     frame = _of_causes(posteriors, model)

@@ -12,7 +12,6 @@ first in a random order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import numpy as np
@@ -66,13 +65,11 @@ def simulate(
     Raises
     ------
     UsageError
-        A negative number of cases, unknown kinds, probabilities outside [0, 1].
+        A number of cases or a seed that is negative or not whole, unknown kinds, probabilities outside [0, 1].
     """
-    whole("n", n)
-    if n < 0:
-        raise UsageError(f"n: got {n}, expected a number of cases, 0 or more")
-    if isinstance(seed, Integral) and seed < 0:
-        raise UsageError(f"seed: got {seed}, expected 0 or more")
+    whole("n", n, 0)
+    if not isinstance(seed, np.random.Generator):
+        whole("seed", seed, 0)
     chance = _chances(observed)
     rng = np.random.default_rng(seed)
     width = len(str(n))
