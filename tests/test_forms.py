@@ -54,6 +54,22 @@ def test_without_forms_it_is_the_engine_without_syndromes(limb):
     assert found == pytest.approx(limb.network.without_syndromes().posterior(cases.evidence).marginal, rel=1e-10)
 
 
+def test_in_the_engine_it_is_the_engine_where_causes_have_no_forms(limb):
+    frame = pd.DataFrame({"age": ["42", ""], "sex": ["female", "male"], "final_diagnosis": "stroke", "hand_weakness": "1"})
+    evidence = MODULE["Cases"].of(limb, frame).evidence
+    found = MODULE["in_the_engine"](limb, evidence, MODULE["links"](limb, {}), 1.0)
+    assert found == pytest.approx(limb.network.without_syndromes().posterior(evidence).marginal, rel=1e-9)
+
+
+def test_forms_of_a_cause_share_its_prior(limb):
+    forms = {"stroke": MODULE["Forms"](np.array([0.25, 0.75]), {"hand_weakness": np.array([0.9, 0.2])})}
+    own = MODULE["links"](limb, forms)
+    nothing = pd.DataFrame({"age": ["42"], "sex": ["female"], "final_diagnosis": "stroke", "diabetes": "0"})
+    evidence = MODULE["Cases"].of(limb, nothing).evidence
+    found = MODULE["in_the_engine"](limb, evidence, own, 1.0)
+    assert found == pytest.approx(limb.network.posterior(evidence).marginal, rel=1e-2)
+
+
 def test_forms_may_keep_the_frequencies_of_the_base(limb):
     forms = MODULE["read_forms"]()
     assert list(forms) == sorted(limb.knowledge.causes)

@@ -40,6 +40,8 @@ TEXTBOOK = HERE.parent / "textbook_cases" / "cases.csv"
 SMALLEST, LARGEST = 0.002, 0.995
 # What leaks are multiplied by in the last lines.
 LESS = 0.3
+# What the odds of causes are multiplied by where a second cause is rarer than if each came for itself.
+RARER = 0.2
 ALT = "Share of true causes among the first one, three and five without and with forms: textbook patients, published cases"
 
 
@@ -90,6 +92,9 @@ def work(arguments: argparse.Namespace) -> None:
         cases = Cases.of(model, frame)
         found = {"as shipped": model.network.posterior(cases.evidence).marginal}
         found |= {name: posterior(model, cases.evidence, own) for name, own in networks.items()}
+        for rarer, but in ((1.0, "factors summed out"), (RARER, "factors summed out, second causes rarer")):
+            for name in ("no forms", "forms, sourced frequencies"):
+                found[f"{name}, {but}"] = in_the_engine(model, cases.evidence, networks[name], rarer)
         rows += [row(kind, name, marginal, cases.truth) for name, marginal in found.items()]
     result = pd.DataFrame(rows)
     counts = f"{sum(len(f.share) for f in forms.values())} forms of {len(forms)} causes"
@@ -208,6 +213,30 @@ def _one(prior: Floats, leak: Floats, causes: list[tuple[Floats, Floats]], findi
     return joint, float(states[-1][-1])
 
 
+def in_the_engine(model: ddx.Model, evidence: Evidence, own: Links, rarer: float) -> Floats:
+    """(N, K) by the engine itself, every form a cause of its own; unknown risk factors are summed out, as in ``score``.
+
+    Form v of a cause with P(cause) = p has 1 - (1 - p)**share: then one of them at least is there with probability p. That the
+    cause is there is read from the posteriors of its forms as if these were independent. ``rarer`` multiplies the odds of all
+    causes: one of them compares with another as before, a second one beside it is taken less readily.
+    """
+    net = model.network
+    group = np.repeat(np.arange(len(net.causes)), [len(share) for share, _ in own.causes])
+    share, link = np.concatenate([s for s, _ in own.causes]), np.concatenate([w for _, w in own.causes])
+    absent = expit(-(net.log_odds + np.log(rarer)))[:, :, group] ** share
+    forms = replace(
+        net.without_syndromes(),
+        causes=tuple(f"{net.causes[k]} {i}" for i, k in enumerate(group.tolist())),
+        log_odds=logit(1.0 - absent),
+        context_log_odds=net.context_log_odds[group],
+        link=np.ascontiguousarray(link.T),
+        leak=own.leak,
+        syndrome_link=np.zeros((0, len(group))),
+    )
+    absent = 1.0 - forms.posterior(evidence).marginal
+    return np.stack([1.0 - absent[:, group == k].prod(axis=1) for k in range(len(net.causes))], axis=1)
+
+
 def row(kind: str, network: str, marginal: Floats, truth: np.ndarray) -> dict[str, object]:
     scores, items = Scores(marginal, np.zeros(len(truth), dtype=bool), truth), int(truth.sum())
     hits = {f"top_{k}": scores.hits(k).sum() / items for k in (1, 3, 5)}
@@ -223,7 +252,8 @@ def table(result: pd.DataFrame) -> str:
     note = (
         "*As shipped*: the engine, syndromes and all. *No forms*: without syndromes, causes independent given age, sex and "
         "risk factors. *Sourced frequencies*: the mean over the forms is that of the knowledge base. *Smaller leaks*: "
-        f"times {LESS:g}."
+        f"times {LESS:g}. *Factors summed out*: unknown risk factors connect causes, as in the engine. *Second causes rarer*: "
+        f"the odds of every cause times {RARER:g}."
     )
     return f"{note}\n\n{markdown(header, lines)}"
 
