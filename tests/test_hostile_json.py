@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import chunked, expected, score
+
+import ddx
 
 GOOD = b'{"case_id": "z", "tremor": 1}\n'
 TOO_LONG = (1 << 24) + 1
@@ -239,6 +242,71 @@ l,stroke,1
     assert found.rejects[1]["original"] == "c,tremor,1\nc,tremor,0"
 
 
+BROKEN = {
+    "inside_a_case": ("a,age", {"line": "2", "case_id": "a", "message": "line 3: got 2 cells, the header has 3"}),
+    "inside_a_case_whatever_it_says": ("?", {"line": "2", "case_id": "a", "message": "line 3: got 1 cells, the header has 3"}),
+    "before_a_case": ("a", {"line": "3", "case_id": "a", "message": "line 2: got 1 cells, the header has 3"}),
+    "behind_a_case": ('"a",1,2,3', {"line": "2", "case_id": "a", "message": "line 4: got 4 cells, the header has 3"}),
+    "of_nobody": ("y,tremor", {"line": "4", "case_id": "", "message": "got 2 cells, the header has 3"}),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_case_with_a_line_that_cannot_be_read_is_rejected_as_a_whole(name, tmp_path, tiny):
+    broken, reject = BROKEN[name]
+    rows = ["a,tremor,1", "a,sex,f"]
+    at = {"before_a_case": 0, "behind_a_case": 2, "of_nobody": 2}.get(name, 1)
+    data = "\n".join(["case_id,id,value", *rows[:at], broken, *rows[at:], "b,tremor,1", ""]).encode()
+    found = score(tmp_path / "whole", tiny, data)
+    mine = {"a": expected(tiny, {"tremor": 1, "sex": "f"})} if name == "of_nobody" else {}
+    assert found.posteriors == mine | {"b": expected(tiny, {"tremor": 1})}
+    assert [{column: row[column] for column in reject} for row in found.rejects] == [reject]
+    assert found.rejects[0]["error"] == "ragged_row"
+    assert found.rejects[0]["original"] == (broken if name == "of_nobody" else "\n".join([*rows[:at], broken, *rows[at:]]))
+    assert found.report.rows == (3 if name == "of_nobody" else 2)
+    for size in (1, 2, 3):
+        with chunked(rows=size, block=16):
+            assert score(tmp_path / str(size), tiny, data).bytes == found.bytes
+
+
+def test_a_lenient_reading_does_without_the_line_that_cannot_be_read(tmp_path, tiny):
+    (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\na,age\na,sex,f\n", encoding="utf-8")
+    report = ddx.score_file(tmp_path / "long.csv", tmp_path / "out.csv", tiny, lenient=True)
+    assert (report.rows, report.scored, report.rejected, report.cells_dropped) == (1, 1, 0, 1)
+    kept = pd.read_csv(tmp_path / "out.csv")
+    pd.testing.assert_frame_equal(
+        kept.drop(columns="case_id"), tiny.score(pd.DataFrame({"tremor": [1], "sex": ["f"]})), check_exact=True
+    )
+
+
+def test_the_id_of_a_case_that_was_rejected_for_a_line_is_taken(tmp_path, tiny):
+    data = b"case_id,id,value\na,tremor,1\na,age\nb,tremor,1\na,sex,f\n"
+    found = score(tmp_path, tiny, data)
+    assert list(found.posteriors) == ["b"]
+    assert found.errors == [("2", "ragged_row"), ("5", "duplicate_case_id")]
+
+
+@pytest.mark.parametrize("header", ["case_id,id,value", "value,id,case_id"])
+def test_where_the_ids_of_cases_stand_does_not_matter(header, tmp_path, tiny):
+    rows = ["a,tremor,1", "b,age,40,", "b,tremor,1"]
+    data = "\n".join([header, *(row if header[0] == "c" else ",".join(row.split(",")[::-1]) for row in rows), ""]).encode()
+    found = score(tmp_path, tiny, data.replace(b",40,age,b", b"40,age,b,"))
+    assert list(found.posteriors) == ["a"]
+    assert [(row["case_id"], row["error"]) for row in found.rejects] == [("b", "ragged_row")]
+
+
+def test_a_broken_line_of_long_json_is_a_fault_of_its_case(tmp_path, tiny):
+    rows = [
+        '{"case_id": "a", "id": "tremor", "value": 1}',
+        '{"case_id": "b", "id": "tremor", "value": }',
+        '{"case_id": "b", "id": "sex", "value": "f"}',
+    ]
+    found = score(tmp_path, tiny, "\n".join(rows).encode(), "cases.jsonl")
+    assert list(found.posteriors) == ["a"]
+    assert [(row["line"], row["case_id"], row["error"]) for row in found.rejects] == [("3", "b", "bad_json")]
+    assert found.rejects[0]["message"].startswith("line 2: not valid JSON: ")
+
+
 statements = st.tuples(
     st.sampled_from("aaabbc"),
     st.sampled_from(["tremor", "shaking", "fatigue", "age", "tremr", "case_id", "note"]),
@@ -256,3 +324,21 @@ def test_long_tables_do_not_depend_on_chunks(rows, size, tmp_path_factory, tiny)
     assert whole.report.rows == cases
     with chunked(rows=size, block=32):
         assert score(folder / "parts", tiny, data).bytes == whole.bytes
+
+
+@settings(max_examples=100)
+@given(
+    rows=st.lists(st.one_of(statements, st.tuples(st.sampled_from("abx"), st.just("age"))), min_size=1, max_size=12),
+    size=st.integers(1, 5),
+)
+def test_no_case_is_scored_without_a_line_of_its_own(rows, size, tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("long")
+    data = ("case_id,id,value\n" + "".join(",".join(row) + "\n" for row in rows)).encode()
+    whole = score(folder / "whole", tiny, data)
+    with chunked(rows=size, block=32):
+        assert score(folder / "parts", tiny, data).bytes == whole.bytes
+    for case in whole.posteriors:
+        own = [i for i, row in enumerate(rows) if row[0] == case and len(row) == 3]
+        first = own[0]
+        last = next((i for i in range(first, len(rows)) if rows[i][0] != case and len(rows[i]) == 3), len(rows)) - 1
+        assert all(len(row) == 3 for row in rows[first : max(i for i in own if i <= last) + 1])

@@ -43,6 +43,7 @@ class Chunk:
     """Some rows of a source: a column of cells for every name, and the line that every row begins on.
 
     ``refused`` : what was no row of this table, one reject a row
+    ``faults`` : offences of its rows that were found in reading them
     ``texts`` : positions of rows in the chunk -> these rows as the source has them
     """
 
@@ -51,6 +52,7 @@ class Chunk:
     lines: NDArray[np.int64]
     texts: Callable[[Sequence[int]], list[str]]
     refused: list[Reject] = field(default_factory=list)
+    faults: list[Reject] = field(default_factory=list)
 
 
 def some_of(texts: Sequence[str]) -> Callable[[Sequence[int]], list[str]]:

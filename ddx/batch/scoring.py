@@ -126,6 +126,7 @@ class Scorer:
         if not lines:
             return Read(chunk, rows, None)
         columns, cells, offences = self._known(chunk)
+        offences += chunk.faults
         found = encode(self.model.knowledge, columns, cells, lines, lenient=self.lenient, seen=seen)
         if offences:
             bad = set() if self.lenient else {reject.line for reject in offences}

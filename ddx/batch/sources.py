@@ -19,14 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows, some_of
-from ddx.cases import CASE_ID, LISTS, Reject, both
+from ddx.batch.long import LONG, cases_of_long, names_of, parts_of
+from ddx.cases import CASE_ID, LISTS, Reject
 from ddx.errors import UsageError
 
 STREAM = "-"
 FORMATS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-LONG = (CASE_ID, "id", "value")
-MOST_CELLS = 1 << 22  # of a chunk whose rows name their own columns
 
 
 def shown(name: str, stream: str = "input") -> str:
@@ -126,7 +125,7 @@ class Source:
     def chunks(self) -> Iterator[Chunk]:
         """Rows in chunks of bounded size, in order. A long table comes out as one with a column for every id."""
         chunks = {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
-        yield from _cases_of_long(chunks) if self.long else chunks
+        yield from cases_of_long(chunks) if self.long else chunks
 
     def _csv(self) -> Iterator[Chunk]:
         with _Readable(self):
@@ -180,9 +179,9 @@ class Source:
             objects.append({CASE_ID: str(number), **value})
             texts.append(text)
             lines.append(number)
-        for start, end in _parts(objects):
+        for start, end in parts_of(objects):
             part = objects[start:end]
-            names = _names(part)
+            names = names_of(part)
             cells = [[_json_cell(o.get(name), name in self.lists) for o in part] for name in names]
             yield Chunk(names, cells, np.array(lines[start:end], dtype=np.int64), some_of(texts[start:end]), refused)
             refused = []
@@ -323,69 +322,3 @@ def _text_cell(value: Any, listed: bool = False) -> str:
     if isinstance(value, (list, dict, bool, type(None))):
         return json.dumps(value, default=str, ensure_ascii=False)
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-
-
-def _names(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """All names, in an order that does not depend on which rows are together."""
-    return tuple(sorted({name for row in rows for name in row}))
-
-
-def _parts(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, int]]:
-    """Rows from ... to ...: together while the names they have in common are many, for the others cost cells."""
-    start, names = 0, set[str]()
-    for end, row in enumerate(rows):
-        more = len(names | row.keys()) if len(row.keys() - names) else len(names)
-        if end > start and more * (end - start + 1) > MOST_CELLS:
-            yield start, end
-            start, names = end, set()
-        names |= row.keys()
-    yield start, len(rows)
-
-
-def _cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """A table of statements (case_id, id, value), the rows of a case together -> cases."""
-    held: list[tuple[str, str, Any, int, str]] = []
-    for chunk in chunks:
-        columns = {name.strip(): cell for name, cell in zip(chunk.names, chunk.cells, strict=True)}
-        nothing = [None] * len(chunk.lines)
-        values = [c.to_pylist() if isinstance(c, pa.Array) else c for c in (columns.get(name, nothing) for name in LONG)]
-        rows = zip(*values, chunk.lines.tolist(), chunk.texts(range(len(chunk.lines))), strict=True)
-        new = [(_text(case), _text(id_), value, line, text) for case, id_, value, line, text in rows]
-        # The last case may go on in the next chunk.
-        last = new[-1][0] if new else ""
-        end = next((i for i in range(len(new) - 1, -1, -1) if new[i][0] != last), -1) + 1
-        if end or not held or (new and held[-1][0] != last):
-            done, held = [*held, *new[:end]], new[end:]
-            yield from _wide(done, chunk.refused)
-        else:
-            held += new
-            yield from _wide([], chunk.refused)
-    yield from _wide(held, [])
-
-
-def _wide(rows: Sequence[tuple[str, str, Any, int, str]], refused: list[Reject]) -> Iterator[Chunk]:
-    cases: list[dict[str, Any]] = []
-    lines: list[int] = []
-    texts: list[list[str]] = []
-    last = None
-    for case, id_, value, line, text in rows:
-        if case != last:
-            cases.append({CASE_ID: case})
-            lines.append(line)
-            texts.append([])
-            last = case
-        cells = cases[-1]
-        texts[-1].append(text)
-        id_ = f"id {id_}" if id_ == CASE_ID else id_  # no statement about a case
-        cells[id_] = both(cells[id_], value) if id_ in cells else value
-    for start, end in _parts(cases):
-        part = cases[start:end]
-        names = _names(part)
-        columns = [[cells.get(name) for cells in part] for name in names]
-        joined = ["\n".join(own) for own in texts[start:end]]
-        yield Chunk(names, columns, np.array(lines[start:end], dtype=np.int64), some_of(joined), refused)
-        refused = []
-
-
-def _text(cell: Any) -> str:
-    return "" if cell is None else str(cell).strip()
