@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 
 import pyarrow as pa
@@ -25,6 +26,24 @@ def test_a_null_in_a_list_says_nothing_and_takes_nothing_with_it(type_, start):
     assert chunk.lines.tolist() == list(range(7, 13 - start))
     expected = [{"present": LISTS[at], "other": at} for at in (start + 2, start + 1)]
     assert [json.loads(text) for text in chunk.texts([2, 1])] == expected
+
+
+CELLS = {
+    "text": pa.array(["a, b", 'q"', "\x1f", "%s", None, "é\u2028", ""]),
+    "100 % of {it}": pa.array([1.0, float("nan"), float("inf"), -0.0, None, 1e300, 5e-324]),
+    "whole": pa.array([2**63 - 1, -1, None, 0, 1, 2, 3]),
+    "flag": pa.array([True, False, None, True, False, None, True]),
+    "date": pa.array([datetime.date(2020, 1, 1), None, *[datetime.date(1, 1, 1)] * 5]),
+    "list": pa.array([["a", "b, c"], [], None, [None], ["\x1f"], [""], ["d"]]),
+    "nothing": pa.nulls(7),
+}
+
+
+def test_the_text_of_a_row_is_an_object_with_its_cells():
+    batch = pa.RecordBatch.from_arrays(list(CELLS.values()), names=list(CELLS))
+    texts = arrow_chunk(batch, 1).texts(range(7))
+    rows = zip(*(column.to_pylist() for column in CELLS.values()), strict=True)
+    assert texts == [json.dumps(dict(zip(CELLS, row, strict=True)), default=str, ensure_ascii=False) for row in rows]
 
 
 @pytest.mark.parametrize("name", ["top", "intervals"])

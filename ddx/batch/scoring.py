@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,7 @@ class Scorer:
             at = {line: row for row, line in enumerate(lines)}
             bad = sorted({at[reject.line] for reject in found})
             texts = dict(zip(bad, chunk.texts(bad), strict=True))
-            found = [replace(reject, original=texts[at[reject.line]]) for reject in found]
+            found = [reject.from_row(texts[at[reject.line]]) for reject in found]
         dropped = 0
         if self.lenient:
             kept = {lines[row] for row in scored.tolist()}

@@ -242,9 +242,21 @@ def _row_texts(batch: pa.RecordBatch, rows: Sequence[int]) -> list[str]:
     """Rows of a typed table as JSON objects."""
     at = np.array(rows, dtype=np.int64)
     some = batch.take(pa.Array.from_buffers(pa.int64(), len(at), [None, pa.py_buffer(at)]))
-    written = json.JSONEncoder(default=str, ensure_ascii=False).encode
-    cells = zip(*map(_objects_of, some.columns), strict=True)
-    return [written(dict(zip(some.schema.names, row, strict=True))) for row in cells]
+    form = ", ".join(_json(name).replace("%", "%%") + ": %s" for name in some.schema.names)
+    return list(map(f"{{{form}}}".__mod__, zip(*map(_json_cells, some.columns), strict=True)))
+
+
+def _json_cells(column: pa.Array) -> list[str]:
+    """Cells as JSON, in one call, which takes a fifth of one for each: the character between them is one that JSON escapes."""
+    cells, kind = _objects_of(column), column.type
+    if pa.types.is_nested(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        return list(map(_json, cells))
+    return _json_list(cells)[1:-1].split(_CONTROL)
+
+
+_CONTROL = "\x1f"
+_json = json.JSONEncoder(default=str, ensure_ascii=False).encode
+_json_list = json.JSONEncoder(default=str, ensure_ascii=False, separators=(_CONTROL, ": ")).encode
 
 
 def _plain(column: pa.Array, listed: bool) -> pa.Array:

@@ -23,6 +23,10 @@ class Reject:
     message: str
     original: str = ""
 
+    def from_row(self, original: str) -> Reject:
+        """The same with the row that it is from."""
+        return Reject(self.line, self.case_id, self.column, self.value, self.error, self.message, original)
+
     def cells(self) -> tuple[object, ...]:
         """The cells of a row of the reject table."""
         return self.line, self.case_id, self.column, self.value, self.error, self.message, self.original
