@@ -174,6 +174,8 @@ def _studies() -> list[dict[str, object]]:
     add("leak_ankle_old", "false_positive_rate", 0.3, finding="absent_ankle_jerks", group="age_75_plus")
     estimate = {"source": "expert_estimate", "quality": "expert_estimate", "low": 0.05, "high": 0.6}
     add("link_stroke_tremor", "sensitivity", 0.2, cause="stroke", finding="tremor", **estimate)
+    for band, value in (("age_18_44", 0.15), ("age_75_plus", 0.3)):
+        add(f"freq_diabetes_{band}", "context_prevalence", value, context="diabetes", group=band, setting="clinic")
     return rows
 
 

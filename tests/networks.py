@@ -434,6 +434,7 @@ SMALL_VALUES = {
     "population:female": 0.52, "population:male": 0.48,
     "context:smoking": 0.25, "context:smoking@young": 0.1, "context:smoking@female": 0.2, "context:smoking@male": 0.3,
     "context:diabetes": 0.08, "context:diabetes@old": 0.2, "context:diabetes@male+old": 0.26,
+    "context:smoking@young+clinic": 0.25, "context:diabetes@old+clinic": 0.35, "context:insulin@adult+clinic": 0.4,
     "context:insulin": 0.3, "context:insulin@old": 0.45,
     "prior:flu": 0.02, "prior:flu@clinic": 0.15, "prior:palsy": 0.004, "prior:palsy@clinic": 0.08, "prior:gout": 0.03,
     "or:flu:young": 1.8, "or:flu:old": 0.6, "or:flu:smoking": 1.4, "or:palsy:old": 4.0, "or:palsy:female": 0.7,
@@ -488,7 +489,7 @@ class SmallModel:
     """The small knowledge base by the definition of the model alone: nested sums over everything, bisection for intercepts."""
 
     def __init__(self, setting="general", values=None, requires=None):
-        self.value = SMALL_VALUES | (values or {})
+        self.value, self.setting = SMALL_VALUES | (values or {}), setting
         self.requires = SMALL_REQUIRES if requires is None else requires
         general = {c: self.value[f"prior:{c}"] for c in SMALL_CAUSES}
         self.prevalence = {
@@ -505,7 +506,16 @@ class SmallModel:
             yield age, sex, self.value[f"population:{age}"] * self.value[f"population:{sex}"] / total
 
     def p_factor(self, factor, age, sex):
-        """P(factor | group, what it requires): the figure of the group, else that of the age and the contrast of the sexes."""
+        """P(factor | group, what it requires): that of all people, its odds moved as the setting's own figure says."""
+        p, own = self.p_factor_of_all(factor, age, sex), self.value.get(f"context:{factor}@{age}+{self.setting}")
+        if own is None:
+            return p
+        base = self.value.get(f"context:{factor}@{age}", self.value[f"context:{factor}"])
+        odds = p / (1.0 - p) * (own / (1.0 - own)) / (base / (1.0 - base))
+        return odds / (1.0 + odds)
+
+    def p_factor_of_all(self, factor, age, sex):
+        """The figure of the group, else that of the age and the contrast of the sexes."""
         cell = self.value.get(f"context:{factor}@{'+'.join(sorted((age, sex)))}")
         if cell is not None:
             return cell

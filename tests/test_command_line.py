@@ -667,7 +667,7 @@ def test_diagnose_as_text(tmp_path, tiny_folder, case):
 
 def test_kb_check_of_sound_bases(tmp_path, tiny_folder):
     done = run("kb", "check", tiny_folder, cwd=tmp_path)
-    expected = "tiny 1.2.3: no problems in 5 causes, 12 findings, 9 context values, 67 study rows, 3 sources\n"
+    expected = "tiny 1.2.3: no problems in 5 causes, 12 findings, 9 context values, 69 study rows, 3 sources\n"
     assert (done.returncode, text(done.stdout), done.stderr) == (0, expected, b"")
     done = run("kb", "check", cwd=tmp_path)
     assert done.returncode == 0
@@ -718,9 +718,9 @@ def test_kb_coverage(tmp_path, tiny_folder):
     assert rows["prior in a setting"] == "2 0 0 2 100 %"
     assert rows["leak in an age band"] == "1 0 0 1 100 %"
     assert rows["odds ratio"] == "5 0 0 5 100 %"
-    assert rows["all parameters"] == "66 0 1 67 99 %"
+    assert rows["all parameters"] == "68 0 1 69 99 %"
     assert rows["stroke"] == "11 0 1 12 92 %"
-    assert "66 study rows from 2 sources, 1 expert estimates in use.\n" in text(done.stdout)
+    assert "68 study rows from 2 sources, 1 expert estimates in use.\n" in text(done.stdout)
     assert text(done.stdout).endswith("\n--estimates lists them.\n")
 
 
@@ -730,14 +730,14 @@ def test_kb_coverage_tells_words_from_numbers_and_estimates_in_use_from_others(t
     lines = text(run("kb", "coverage", "--kb", edit.folder, cwd=tmp_path).stdout).splitlines()
     rows = {line.split("  ")[0]: " ".join(line.split()[-6:]) for line in lines if line.endswith(" %")}
     assert rows["link"] == "31 1 0 32 100 %"
-    assert "67 study rows from 2 sources, 0 expert estimates in use (1 more are superseded)." in lines
+    assert "69 study rows from 2 sources, 0 expert estimates in use (1 more are superseded)." in lines
 
 
 def test_kb_coverage_counts_the_sources_of_a_base_without_estimates(tmp_path, edit):
     edit.drop("studies.csv", "link_stroke_tremor")
     edit.drop("sources.csv", "expert_estimate")
     lines = text(run("kb", "coverage", "--kb", edit.folder, cwd=tmp_path).stdout).splitlines()
-    assert "66 study rows from 2 sources, 0 expert estimates in use." in lines
+    assert "68 study rows from 2 sources, 0 expert estimates in use." in lines
 
 
 def test_kb_show_says_what_the_network_has_where_syndromes_bring_more(tmp_path):

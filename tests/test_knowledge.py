@@ -103,7 +103,7 @@ DEFECTS = {
         [cell(S, "link_stroke_numbness", "counts", "yes")],
         ["studies.csv:<link_stroke_numbness>.counts: got 'yes', allowed: (empty), reported, derived"],
     ),
-    "invalid_csv": ([append(S, b'"abc')], ["studies.csv:69: not valid CSV: unexpected end of data"]),
+    "invalid_csv": ([append(S, b'"abc')], ["studies.csv:71: not valid CSV: unexpected end of data"]),
     # names
     "alias_of_two_causes": (
         [cell(C, "anaemia", "aliases", "cva")],
@@ -127,7 +127,7 @@ DEFECTS = {
     ),
     "duplicate_study": (
         [copy(S, "link_stroke_numbness")],
-        ["studies.csv:69.id: got 'link_stroke_numbness', which an earlier row has too"],
+        ["studies.csv:71.id: got 'link_stroke_numbness', which an earlier row has too"],
     ),
     "duplicate_source": ([copy(R, "jones_2010")], ["sources.csv:5.id: got 'jones_2010', which an earlier row has too"]),
     "duplicate_finding": ([copy(F, "tremor")], ["findings.csv:14.id: got 'tremor', which an earlier row has too"]),
@@ -267,19 +267,19 @@ DEFECTS = {
     ),
     "rates_for_some_age_bands": (
         group_rates("anaemia", "age_18_44", "age_75_plus"),
-        ["studies.csv:69.group: anaemia has rates for some age bands only; missing: age_0_17, age_45_64, age_65_74"],
+        ["studies.csv:71.group: anaemia has rates for some age bands only; missing: age_0_17, age_45_64, age_65_74"],
     ),
     "rates_and_ratios_of_age_bands": (
         group_rates("stroke", "age_0_17", "age_18_44", "age_45_64", "age_65_74", "age_75_plus"),
-        ["studies.csv:69.group: stroke has age-band rates and age-band ratios: keep one kind"],
+        ["studies.csv:71.group: stroke has age-band rates and age-band ratios: keep one kind"],
     ),
     "rate_of_one_sex": (
         group_rates("myopathy", "sex_female"),
-        ["studies.csv:69.group: got 'sex_female', expected one age band, or each sex by a row of the same source"],
+        ["studies.csv:71.group: got 'sex_female', expected one age band, or each sex by a row of the same source"],
     ),
     "rate_of_a_sex_and_an_age_band": (
         group_rates("myopathy", "sex_female;age_75_plus"),
-        ["studies.csv:69.group: got 'age_75_plus;sex_female', expected one age band, or each sex by a row of the same source"],
+        ["studies.csv:71.group: got 'age_75_plus;sex_female', expected one age band, or each sex by a row of the same source"],
     ),
     # links and leaks
     "sensitivity_below_leak": (
@@ -528,6 +528,21 @@ DEFECTS = {
             "studies.csv:<freq_insulin>.context: got 'sex_male', context_prevalence is for risk factors",
             "studies.csv.quantity: no context_prevalence for insulin",
         ],
+    ),
+    "context_prevalence_of_a_setting_as_a_whole": (
+        [cell(S, "freq_diabetes_age_75_plus", "group", "")],
+        ["studies.csv:<freq_diabetes_age_75_plus>.group: got '', expected one age band for a frequency in a setting"],
+    ),
+    "context_prevalence_of_a_sex_in_a_setting": (
+        [cell(S, "freq_diabetes_age_75_plus", "group", "age_75_plus;sex_male")],
+        [
+            "studies.csv:<freq_diabetes_age_75_plus>.group: got 'age_75_plus;sex_male', "
+            "expected one age band for a frequency in a setting"
+        ],
+    ),
+    "context_prevalence_of_a_built_in_setting": (
+        [cell(S, "freq_diabetes_age_75_plus", "setting", "balanced")],
+        ["studies.csv:<freq_diabetes_age_75_plus>.setting: unknown setting 'balanced'"],
     ),
     "context_given_cause_of_an_age_band": (
         [

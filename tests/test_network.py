@@ -677,6 +677,7 @@ def test_a_knowledge_base_needs_no_risk_factors(tmp_path):
         if gone:
             edit.drop("context.csv", *gone)
             edit.drop("studies.csv", "freq_diabetes", "freq_diabetes_old", "freq_insulin")
+            edit.drop("studies.csv", "freq_diabetes_age_18_44", "freq_diabetes_age_75_plus")
         model = ddx.load(tmp_path / name)
         assert len(model.network.risk_factors) == 2 - len(gone)
         answers.append(model.diagnose(present=["numbness"], absent=["tremor"], age=80).posterior)

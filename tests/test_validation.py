@@ -349,7 +349,8 @@ def test_causes_come_with_their_prevalence_in_the_setting(tiny, many):
 
 
 def test_context_comes_with_its_frequencies_and_requirements(tiny, many):
-    net = tiny.network
+    net = tiny.in_setting("clinic").network
+    assert net.context_prior[4, 0, 0] == pytest.approx(0.3)  # of the clinic's own patients; 0.2 of all people
     diabetes, insulin = _has(many, "context", "diabetes"), _has(many, "context", "insulin")
     old = many["age"] >= 75
     _near(old.mean(), 0.1, len(many))
@@ -469,7 +470,7 @@ def test_the_model_is_calibrated_on_its_own_cases(tiny, setting):
         assert error.value < 0.02
     table = found.reliability.dropna()
     outside = ((table["mean"] < table["frequency_low"]) | (table["mean"] > table["frequency_high"])).sum()
-    assert outside <= 1
+    assert outside <= 2  # more of ten 95 % intervals miss in one of a hundred runs
     # As many cases of every cause as the posteriors add up to.
     spread = np.sqrt((model.score(cases)[list(model.network.causes)] * 0.25).sum().to_numpy() + 1.0) * 4.0
     assert (np.abs(found.per_cause["true"] - found.per_cause["expected"]).to_numpy() <= spread).all()

@@ -38,7 +38,7 @@ QUANTITIES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "false_positive_rate": (frozenset({"finding"}), frozenset({"group"})),
     "specificity": (frozenset({"finding"}), frozenset({"group"})),
     "population_frequency": (frozenset({"finding"}), frozenset({"group"})),
-    "context_prevalence": (frozenset({"context"}), frozenset({"group"})),
+    "context_prevalence": (frozenset({"context"}), frozenset({"group", "setting"})),
     "population_share": (frozenset({"context"}), frozenset({"setting"})),
 }
 RATIOS = ("odds_ratio", "relative_risk")
@@ -108,8 +108,14 @@ class _Collector:
         if variable.kind == "risk_factor":
             for study in shares:
                 self._reject(study, "context", f"got {variable.id!r}, population_share is for age bands, their parts and sexes")
-            for group, members in _by_group(frequencies).items():
-                self._add(pool_probability(_at(f"context:{variable.id}", group), members, spread=SPREAD["context"]))
+            for setting, rows in _by_setting(frequencies).items():
+                for group, members in _by_group(rows).items():
+                    if setting and (len(group) != 1 or group[0] not in self.bands):
+                        got = ";".join(group)
+                        self._reject(members[0], "group", f"got {got!r}, expected one age band for a frequency in a setting")
+                        continue
+                    at = _at(f"context:{variable.id}", (*group, setting) if setting else group)
+                    self._add(pool_probability(at, members, spread=SPREAD["context"]))
         else:
             for study in frequencies:
                 self._reject(study, "context", f"got {variable.id!r}, context_prevalence is for risk factors")
