@@ -73,31 +73,30 @@ def cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             if isinstance(said, Reject):
                 loose.append((id_, said))
                 continue
-            own = case is not None and case.id == id_
-            if case is None or not own:
-                if case:
-                    done.append(case)
-                before, case = case, _Case(id_, line, {CASE_ID: id_})
-            else:
-                before = None
-            for name, reject in loose:
-                if own or name == id_:
-                    case.fail(reject)
-                elif before and name == before.id:
-                    before.fail(reject)
-                else:
-                    refused.append(reject)
+            before = case
+            if case is None or case.id != id_:
+                case = _Case(id_, line, {CASE_ID: id_})
+                done += [before] if before else []
+            refused += _assigned(loose, before, case)
             loose = []
             name, value = said
             case.state(name, value, text)
         yield from _wide(done, refused)
-    refused = []
-    for name, reject in loose:
-        if case and name == case.id:
-            case.fail(reject)
-        else:
-            refused.append(reject)
+    refused = _assigned(loose, case, None)
     yield from _wide([case] if case else [], refused)
+
+
+def _assigned(loose: Sequence[tuple[str, Reject]], before: _Case | None, behind: _Case | None) -> list[Reject]:
+    """Give lines that cannot be read to the cases around them; those that are of neither are returned."""
+    left = []
+    for name, reject in loose:
+        if before and (before is behind or before.id == name):
+            before.fail(reject)
+        elif behind and behind.id == name:
+            behind.fail(reject)
+        else:
+            left.append(reject)
+    return left
 
 
 def _rows(chunk: Chunk) -> list[tuple[str, Any, int, str]]:
