@@ -46,12 +46,12 @@ def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextAr
     """Shares of the strata in a setting, and the frequency of every risk factor in them.
 
     The frequency among all people is the figure of the cell of age band and sex where there is one, else the log odds of the
-    age band plus the contrast of the sexes. A setting that has a figure of its own for an age band shifts the log odds of both
-    sexes by the difference to that of all people; else its patients have the risk factors of all people. Parts of a band have
-    its frequencies, and divide its share among them as they do that of all people.
+    age band plus the contrast of the sexes. Where a setting has a figure of its own for an age band, that shifts the log odds
+    of both sexes by its difference to the mean over them; else its patients have the risk factors of all people. Parts of a
+    band have its frequencies, and divide its share among them as they do that of all people.
     """
     bands, sexes = [c.id for c in kb.age_bands], [c.id for c in kb.sexes]
-    of_sex = _shares(values, sexes, "")
+    of_sex, among = _shares(values, sexes, ""), _shares(values, sexes, setting)
     prior = np.empty((len(values), len(bands), len(sexes), len(kb.risk_factors)))
     for x, factor in enumerate(c.id for c in kb.risk_factors):
         name = f"context:{factor}"
@@ -66,13 +66,13 @@ def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextAr
                 cell = f"{name}@{'+'.join(sorted((band, sex)))}"
                 if cell in values:
                     prior[:, a, s, x] = values.columns([cell])[:, 0]
-            own = f"{name}@{band}+{setting}"
+            own = f"{name}@{band}@{setting}"
             if own in values:
-                shift = logit(values.columns([own])[:, 0]) - logit(base[:, a])
-                prior[:, a, :, x] = expit(logit(prior[:, a, :, x]) + shift[:, None])
+                shift = logit(values.columns([own])) - logit((among * prior[:, a, :, x]).sum(axis=1, keepdims=True))
+                prior[:, a, :, x] = expit(logit(prior[:, a, :, x]) + shift)
     band_of = _bands(kb)[1]
     of_age = _shares(values, bands, setting)[:, band_of] * within_bands(kb, values)
-    share = of_age[:, :, None] * _shares(values, sexes, setting)[:, None, :]
+    share = of_age[:, :, None] * among[:, None, :]
     return ContextArrays(*(np.ascontiguousarray(array) for array in (prior[:, band_of], share)))
 
 

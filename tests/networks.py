@@ -434,7 +434,7 @@ SMALL_VALUES = {
     "population:female": 0.52, "population:male": 0.48,
     "context:smoking": 0.25, "context:smoking@young": 0.1, "context:smoking@female": 0.2, "context:smoking@male": 0.3,
     "context:diabetes": 0.08, "context:diabetes@old": 0.2, "context:diabetes@male+old": 0.26,
-    "context:smoking@young+clinic": 0.25, "context:diabetes@old+clinic": 0.35, "context:insulin@adult+clinic": 0.4,
+    "context:smoking@young@clinic": 0.25, "context:diabetes@old@clinic": 0.35, "context:insulin@adult@clinic": 0.4,
     "context:insulin": 0.3, "context:insulin@old": 0.45,
     "prior:flu": 0.02, "prior:flu@clinic": 0.15, "prior:palsy": 0.004, "prior:palsy@clinic": 0.08, "prior:gout": 0.03,
     "or:flu:young": 1.8, "or:flu:old": 0.6, "or:flu:smoking": 1.4, "or:palsy:old": 4.0, "or:palsy:female": 0.7,
@@ -507,10 +507,10 @@ class SmallModel:
 
     def p_factor(self, factor, age, sex):
         """P(factor | group, what it requires): that of all people, its odds moved as the setting's own figure says."""
-        p, own = self.p_factor_of_all(factor, age, sex), self.value.get(f"context:{factor}@{age}+{self.setting}")
+        p, own = self.p_factor_of_all(factor, age, sex), self.value.get(f"context:{factor}@{age}@{self.setting}")
         if own is None:
             return p
-        base = self.value.get(f"context:{factor}@{age}", self.value[f"context:{factor}"])
+        base = sum(self.value[f"population:{s}"] * self.p_factor_of_all(factor, age, s) for s in SMALL_SEXES)
         odds = p / (1.0 - p) * (own / (1.0 - own)) / (base / (1.0 - base))
         return odds / (1.0 + odds)
 

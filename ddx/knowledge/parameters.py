@@ -114,7 +114,7 @@ class _Collector:
                         got = ";".join(group)
                         self._reject(members[0], "group", f"got {got!r}, expected one age band for a frequency in a setting")
                         continue
-                    at = _at(f"context:{variable.id}", (*group, setting) if setting else group)
+                    at = _at(f"context:{variable.id}", group) + (f"@{setting}" if setting else "")
                     self._add(pool_probability(at, members, spread=SPREAD["context"]))
         else:
             for study in frequencies:

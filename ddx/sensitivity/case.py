@@ -127,7 +127,7 @@ def _matters(parameter: str, model: Model, below: set[str], bands: set[str]) -> 
         used = where == model.setting if own and model.setting != GENERAL else not where
         return used and model.setting != BALANCED
     if kind == "context":
-        return where.rpartition("+")[2] not in model.knowledge.settings or where.endswith(f"+{model.setting}")
+        return where.partition("@")[2] in ("", model.setting)
     # The shares of the sexes among all people weigh what a risk factor's frequencies in the sexes are reckoned from.
     return kind != "population" or where in ("", model.setting)
 
