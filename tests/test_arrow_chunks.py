@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 import ddx
+from ddx import spark
 from ddx.batch import Form
 from ddx.batch.sources import arrow_chunk
 
@@ -44,6 +45,22 @@ def test_the_text_of_a_row_is_an_object_with_its_cells():
     texts = arrow_chunk(batch, 1).texts(range(7))
     rows = zip(*(column.to_pylist() for column in CELLS.values()), strict=True)
     assert texts == [json.dumps(dict(zip(CELLS, row, strict=True)), default=str, ensure_ascii=False) for row in rows]
+
+
+def test_texts_of_no_rows_and_of_types_that_arrow_takes_no_cells_of():
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["a", "b"]), pa.array(["x", None]).cast(pa.string_view())], ["case_id", "note"]
+    )
+    texts = arrow_chunk(batch, 1).texts
+    assert texts([]) == []
+    assert [json.loads(text) for text in texts([1, 0])] == [{"case_id": "b", "note": None}, {"case_id": "a", "note": "x"}]
+
+
+def test_equal_rows_without_an_id_are_left_to_the_scorer():
+    names = ("case_id", "tremor")
+    batch = pa.RecordBatch.from_arrays([pa.array(["", ""]), pa.array([1, 1]), pa.array([2, 2])], [*names, "rows"])
+    chunk = spark._chunk(batch, names)
+    assert (len(chunk.lines), chunk.refused) == (2, [])
 
 
 @pytest.mark.parametrize("name", ["top", "intervals"])

@@ -279,6 +279,43 @@ def test_a_lenient_reading_does_without_the_line_that_cannot_be_read(tmp_path, t
     )
 
 
+@pytest.mark.parametrize(
+    ("good", "broken"),
+    [
+        ('"x,1",tremor,1', '"x,1",sex,f,f'),
+        ('"x""1",tremor,1', '"x""1",sex'),
+        ("x\t,tremor,1", "x\t,sex"),
+        ('{"case_id": "x,1", "id": "tremor", "value": 1}', '{"case_id": "x,1", "id": "sex", }'),
+        ('{"case_id": "\u00e9", "id": "tremor", "value": 1}', '{"case_id": "\\u00e9", "id": "sex", }'),
+        ('{"case_id": 1.5, "id": "tremor", "value": 1}', '{" case_id ": 1.50, "id": "sex", }'),
+    ],
+)
+def test_the_case_of_a_line_that_cannot_be_read_is_read_as_that_of_others(good, broken, tmp_path, tiny):
+    json_lines = good.startswith("{")
+    other = '{"case_id": "y", "id": "tremor", "value": 1}' if json_lines else "y,tremor,1"
+    lines = [*([] if json_lines else ["case_id,id,value"]), good, broken, other, ""]
+    found = score(tmp_path, tiny, "\n".join(lines).encode(), "cases.jsonl" if json_lines else "cases.csv")
+    assert list(found.posteriors) == ["y"]
+    assert [row["original"] for row in found.rejects] == [f"{good}\n{broken}"]
+
+
+def test_a_line_that_tells_no_case_is_of_none(tmp_path, tiny):
+    found = score(tmp_path, tiny, b"id,value,case_id\njunk\ntremor,1,\ntremor,1,y\n")
+    assert list(found.posteriors) == ["y"]
+    assert found.errors == [("2", "ragged_row"), ("3", "empty_case_id")]
+
+
+def test_the_first_line_that_can_be_read_tells_the_form(tmp_path, tiny):
+    rows = [
+        '{"case_id": "a", "id": "tremor", "value":',
+        '{"case_id": "b", "id": "tremor", "value": 1}',
+        '{"case_id": "b", "id": "sex", "value": "f"}',
+    ]
+    found = score(tmp_path, tiny, "\n".join(rows).encode(), "cases.jsonl")
+    assert found.posteriors == {"b": expected(tiny, {"tremor": 1, "sex": "f"})}
+    assert found.errors == [("1", "bad_json")]
+
+
 def test_the_id_of_a_case_that_was_rejected_for_a_line_is_taken(tmp_path, tiny):
     data = b"case_id,id,value\na,tremor,1\na,age\nb,tremor,1\na,sex,f\n"
     found = score(tmp_path, tiny, data)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from runs import chunked
 
 import ddx
 from ddx import validation
@@ -198,6 +199,18 @@ def test_evaluate_takes_lists_of_true_causes_and_no_long_form(run, tmp_path, tin
     (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\na,final_diagnosis,stroke\n", encoding="utf-8")
     message = "is in long form, which has no column of true causes; give a row for every case, wide or in list form"
     assert run("evaluate", "long.csv", "--kb", tiny_folder) == (2, "", f"ddx: long.csv: {message}\n")
+
+
+def test_an_object_without_true_causes_has_none_wherever_it_stands(run, tmp_path, tiny_folder):
+    rows = '{"tremor": 1, "final_diagnosis": "stroke"}\n{"tremor": 1}\n'
+    (tmp_path / "cases.jsonl").write_text(rows, encoding="utf-8")
+    whole = run("evaluate", "cases.jsonl", "--kb", tiny_folder, "--resamples", 0)
+    assert (whole[0], whole[2]) == (0, "2 cases scored, 0 rejected\n")
+    assert whole[1].startswith("2 cases, 1 true causes, 1 without any.")
+    with chunked(rows=1):
+        assert run("evaluate", "cases.jsonl", "--kb", tiny_folder, "--resamples", 0) == whole
+    message = "cases.jsonl: has no column 'verdict'; name the one with the true causes"
+    assert run("evaluate", "cases.jsonl", "--truth", "verdict", "--kb", tiny_folder) == (2, "", f"ddx: {message}\n")
 
 
 def test_evaluate_rejects_the_rows_of_json_lines_that_name_something_unknown(run, tmp_path, tiny_folder):

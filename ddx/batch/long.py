@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +18,7 @@ from ddx.cases import CASE_ID, Reject, both
 
 LONG = (CASE_ID, "id", "value")
 MOST_CELLS = 1 << 22  # of a chunk whose rows name their own columns
-_NAMED = re.compile(rf'"{CASE_ID}"\s*:\s*("?)([^",}}]*)\1')
+_NAMED = re.compile(rf'"\s*{CASE_ID}\s*"\s*:\s*("(?:[^"\\]|\\.)*"|[^",}}\s]+)')
 
 
 def names_of(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
@@ -65,7 +68,7 @@ def cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     the case that goes on behind it; else it is a reject of its own.
     """
     case: _Case | None = None
-    loose: list[tuple[str, Reject]] = []  # lines that cannot be read, behind those of the case
+    loose: list[tuple[str | None, Reject]] = []  # lines that cannot be read, behind those of the case
     for chunk in chunks:
         done: list[_Case] = []
         refused: list[Reject] = []
@@ -86,7 +89,7 @@ def cases_of_long(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from _wide([case] if case else [], refused)
 
 
-def _assigned(loose: Sequence[tuple[str, Reject]], before: _Case | None, behind: _Case | None) -> list[Reject]:
+def _assigned(loose: Sequence[tuple[str | None, Reject]], before: _Case | None, behind: _Case | None) -> list[Reject]:
     """Give lines that cannot be read to the cases around them; those that are of neither are returned."""
     left = []
     for name, reject in loose:
@@ -99,13 +102,16 @@ def _assigned(loose: Sequence[tuple[str, Reject]], before: _Case | None, behind:
     return left
 
 
-def _rows(chunk: Chunk) -> list[tuple[str, Any, int, str]]:
-    """Case, id and value, line and text of every statement; a reject in place of id and value where there are none."""
+def _rows(chunk: Chunk) -> list[tuple[Any, Any, int, str]]:
+    """Case, id and value, line and text of every statement; a reject in place of id and value where there are none.
+
+    The case of a reject is None where its line does not tell.
+    """
     columns = {name.strip(): cell for name, cell in zip(chunk.names, chunk.cells, strict=True)}
     nothing = [None] * len(chunk.lines)
     cells = [c.to_pylist() if isinstance(c, pa.Array) else c for c in (columns.get(name, nothing) for name in LONG)]
     texts = chunk.texts(range(len(chunk.lines)))
-    rows: list[tuple[str, Any, int, str]] = [
+    rows: list[tuple[Any, Any, int, str]] = [
         (_text(case), (_text(id_), value), line, text)
         for case, id_, value, line, text in zip(*cells, chunk.lines.tolist(), texts, strict=True)
     ]
@@ -116,12 +122,16 @@ def _rows(chunk: Chunk) -> list[tuple[str, Any, int, str]]:
     return sorted(rows, key=lambda row: row[2])
 
 
-def _case_of(text: str, at: int) -> str:
-    """The case_id in a line that cannot be read: of an object, or the cell at its place."""
+def _case_of(text: str, at: int) -> str | None:
+    """The case_id in a line that cannot be read, of an object or the cell at its place, as it would be in one that can."""
     if named := _NAMED.search(text):
-        return named[2].strip()
-    cells = text.split(",", at + 1)
-    return cells[at].strip(' "') if at < len(cells) else ""
+        with contextlib.suppress(ValueError):
+            return _text(json.loads(named[1], strict=False))
+    try:
+        cells = next(csv.reader([text]), [])
+    except csv.Error:
+        cells = text.split(",")
+    return _text(cells[at]) if at < len(cells) else None
 
 
 def _wide(cases: Sequence[_Case], refused: list[Reject]) -> Iterator[Chunk]:

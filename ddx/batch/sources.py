@@ -101,9 +101,11 @@ class Source:
                 self.header = list(self.table.schema_arrow.names)
             else:
                 self.lines = io.BufferedReader(_Raw(self.stream), BLOCK_BYTES)
-                first = self.lines.peek().lstrip(b" \t\r\n\xef\xbb\xbf").partition(b"\n")[0]
+                # The first line that can be read tells the form of all.
+                found = (_object(line) for line in self.lines.peek().removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip())
+                first = next((names for names, problem in found if not problem), {})
             # Rows of JSON Lines name their own columns; the first one tells what they are.
-            names = list(_object(first)[0]) if self.header is None else self.header
+            names = list(first) if self.header is None else self.header
             self.long = sorted(name.strip() for name in names) == sorted(LONG)
 
     def __exit__(self, *_: object) -> None:
@@ -240,15 +242,21 @@ def arrow_chunk(batch: pa.RecordBatch, first: int, lists: Sequence[str] = LISTS)
 
 def _row_texts(batch: pa.RecordBatch, rows: Sequence[int]) -> list[str]:
     """Rows of a typed table as JSON objects."""
-    at = np.array(rows, dtype=np.int64)
-    some = batch.take(pa.Array.from_buffers(pa.int64(), len(at), [None, pa.py_buffer(at)]))
-    form = ", ".join(_json(name).replace("%", "%%") + ": %s" for name in some.schema.names)
-    return list(map(f"{{{form}}}".__mod__, zip(*map(_json_cells, some.columns), strict=True)))
+    if not len(rows):
+        return []
+    form = ", ".join(_json(name).replace("%", "%%") + ": %s" for name in batch.schema.names)
+    cells = zip(*(_json_cells(column, rows) for column in batch.columns), strict=True)
+    return list(map(f"{{{form}}}".__mod__, cells))
 
 
-def _json_cells(column: pa.Array) -> list[str]:
+def _json_cells(column: pa.Array, rows: Sequence[int]) -> list[str]:
     """Cells as JSON, in one call, which takes a fifth of one for each: the character between them is one that JSON escapes."""
-    cells, kind = _objects_of(column), column.type
+    at = np.array(rows, dtype=np.int64)
+    try:
+        cells = _objects_of(column.take(pa.Array.from_buffers(pa.int64(), len(at), [None, pa.py_buffer(at)])))
+    except pa.ArrowNotImplementedError:  # Arrow takes no cells of some types
+        cells = [cell for row in rows for cell in _objects_of(column.slice(row, 1))]
+    kind = column.type
     if pa.types.is_nested(kind.value_type if pa.types.is_dictionary(kind) else kind):
         return list(map(_json, cells))
     return _json_list(cells)[1:-1].split(_CONTROL)

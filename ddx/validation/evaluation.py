@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ddx.batch import STREAM, Scorer, Source, check_encoding
+from ddx.batch import STREAM, Chunk, Scorer, Source, check_encoding
 from ddx.cases import CASE_ID, LISTS, CaseIds, Reject
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
@@ -68,7 +68,8 @@ def evaluate_file(
     rejects: list[Reject] = []
     scores: list[pd.DataFrame] = []
     truths: list[str] = []
-    rows, dropped = 0, 0
+    rows, dropped, named = 0, 0, False
+    last: tuple[str, ...] = ()
     seen = CaseIds()
 
     with Source(source, encoding, lists=(*LISTS, truth.strip())) as reader:
@@ -78,6 +79,7 @@ def evaluate_file(
         if reader.header is not None:
             at = _column(source, reader.header, truth)
             rejects += scorer.check([*reader.header[:at], *reader.header[at + 1 :]])
+            named = True
             dropped = len(rejects)
         for chunk in reader.chunks():
             lines = chunk.lines.tolist()
@@ -85,11 +87,10 @@ def evaluate_file(
             rejects += chunk.refused
             if not lines:
                 continue
-            at = _column(source, chunk.names, truth)
-            column = chunk.cells[at]
-            answers = ["" if a is None else str(a) for a in (column.to_pylist() if hasattr(column, "to_pylist") else column)]
-            names, cells = (*chunk.names[:at], *chunk.names[at + 1 :]), [*chunk.cells[:at], *chunk.cells[at + 1 :]]
-            scored = scorer.score(replace(chunk, names=names, cells=cells, refused=[]), seen)
+            last = chunk.names
+            answers, rest = _split(chunk, truth)
+            named = named or rest is not chunk
+            scored = scorer.score(replace(rest, refused=[]), seen)
             frame = scored.table.to_pandas().set_index(CASE_ID)
             own_lines = [lines[row] for row in scored.at.tolist()]
             answers = [answers[row] for row in scored.at.tolist()]
@@ -108,12 +109,25 @@ def evaluate_file(
             truths += [answer for answer, kept in zip(answers, keep, strict=True) if kept]
             rejects += [*scored.rejects, *unknown]
     rejects.sort(key=lambda reject: reject.line)
+    if rows and not named:  # no object of JSON Lines has it
+        _column(source, last, truth)
     if not truths:
         raise UsageError("\n".join([f"{_shown(source)}: no case can be used, of {rows}", *map(str, rejects[:20])]))
     posteriors = pd.concat(scores)
     answers_frame = pd.Series(truths, index=posteriors.index, name=truth)
     found = report(posteriors, answers_frame, model=model, bins=bins, resamples=resamples, seed=seed)
     return Evaluation(rows, len(truths), rows - len(truths), dropped, tuple(rejects), posteriors, answers_frame, found)
+
+
+def _split(chunk: Chunk, truth: str) -> tuple[list[str], Chunk]:
+    """The cells of the true causes, and a chunk without them: itself where none of its objects names any."""
+    at = [i for i, name in enumerate(chunk.names) if name.strip() == truth]
+    if not at:
+        return [""] * len(chunk.lines), chunk
+    column = chunk.cells[at[0]]
+    answers = ["" if a is None else str(a) for a in (column.to_pylist() if hasattr(column, "to_pylist") else column)]
+    kept = [i for i in range(len(chunk.names)) if i != at[0]]
+    return answers, replace(chunk, names=tuple(chunk.names[i] for i in kept), cells=[chunk.cells[i] for i in kept])
 
 
 def _column(source: str, names: Sequence[str], truth: str) -> int:
