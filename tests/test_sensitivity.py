@@ -168,6 +168,10 @@ def test_parameters_left_out_change_nothing(clinic, name):
     kept = set(relevant(clinic, evidence))
     left = [p for p in clinic.knowledge.parameters.values() if p.id not in kept]
     assert len(left) > 10
+    own = {p for p in clinic.knowledge.parameters if p.startswith("context:") and p.endswith("@clinic")}
+    assert len(own) == 2
+    assert own <= kept
+    assert not own & set(relevant(clinic.in_setting("general"), evidence))
     moves = [{p.id: moved(p, z)} for p in left for z in (-1.0, 1.0)]
     now = clinic.network.posterior(evidence).marginal[0]
     assert np.allclose(posterior_under(clinic, evidence, moves), now, rtol=1e-12, atol=0.0)
