@@ -459,7 +459,7 @@ def test_what_cannot_be_simulated_is_refused(tiny, arguments, message):
 @pytest.mark.parametrize("setting", ["clinic", "balanced"])
 def test_the_model_is_calibrated_on_its_own_cases(tiny, setting):
     model = tiny.in_setting(setting)
-    # The bounds are those of chance at 95 %: with seven of the seeds 21 to 32 both settings stay inside, with five one does not.
+    # Bounds of chance at 95 %: with six of the seeds 21 to 32 both settings stay inside, with six one of them does.
     cases = simulate(model, 4000, seed=24, observed=0.6)
     found = validation.report(model.score(cases), cases["final_diagnosis"], seed=1)
     for error, chance in (
