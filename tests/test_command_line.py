@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
 import json
 import os
 import platform
@@ -178,6 +180,12 @@ def test_the_metadata_add_up(wide, tiny):
         "rejected": 5,
         "cells_dropped": 0,
         "lenient": False,
+        "encoding": "utf-8",
+        "top": 0,
+        "long": False,
+        "intervals": 0,
+        "seed": 0,
+        "input_digest": hashlib.blake2b((wide[0] / "cases.csv").read_bytes(), digest_size=16).hexdigest(),
         "resumed": 0,
         "versions": {
             "ddx": ddx.__version__,
@@ -307,7 +315,38 @@ REFUSED = {
     "unknown_column": (
         b"case_id,tremr\na,1\n",
         ["score", "cases.csv", "-o", "out.csv"],
-        "unknown column 'tremr'; nearest: tremor; correct it, take it out, or ignore it (--lenient, lenient=True)",
+        "cases.csv: unknown column 'tremr'; nearest: tremor; correct it, take it out, or ignore it (--lenient, lenient=True)",
+    ),
+    "semicolons": (
+        b"case_id;age\na;1\n",
+        ["score", "cases.csv", "-o", "out.csv"],
+        "cases.csv: the header is one column, with ';' in its name; write the table with commas between cells",
+    ),
+    "semicolons_lenient": (
+        b"case_id;age\na;1\n",
+        ["score", "cases.csv", "-o", "out.csv", "--lenient"],
+        "cases.csv: the header is one column, with ';' in its name; write the table with commas between cells",
+    ),
+    "nothing_known": (
+        b"CASE_ID,AGE,PRESENT,note\na,1,ptosis,x\n",
+        ["score", "cases.csv", "-o", "out.csv", "--lenient"],
+        "cases.csv: no column says anything about a case: 'CASE_ID', 'AGE', 'PRESENT' unknown; see the README for the columns "
+        "of cases",
+    ),
+    "gzip_without_its_name": (
+        gzip.compress(CLEAN.encode()),
+        ["score", "cases.csv", "-o", "out.csv"],
+        "cases.csv: is gzip by its first bytes, expected csv; let its name end in .gz, or unpack it",
+    ),
+    "another_format_than_the_name": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "out.csv", "--input-format", "jsonl"],
+        "cases.csv: is a csv file by its name, not jsonl; leave the input format out or change the name",
+    ),
+    "resumed_stream_of_rejects": (
+        CLEAN.encode(),
+        ["score", "cases.csv", "-o", "out.csv", "--rejects", "-", "--resume"],
+        "--resume needs files for input, output and rejects; a stream cannot be taken up again",
     ),
     "quote_of_the_header_that_never_ends": (
         b'case_id,tremor,"note\na,1,x\nb,1,y\n',

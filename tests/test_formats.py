@@ -216,13 +216,15 @@ def test_long_and_wide_input_say_the_same(tmp_path, tiny):
         assert (tmp_path / "out.csv").read_bytes() == wide, name
 
 
-def test_a_case_whose_rows_stand_apart_is_reported(tmp_path, tiny):
+def test_no_case_is_scored_whose_rows_stand_apart(tmp_path, tiny):
     (tmp_path / "long.csv").write_text("case_id,id,value\na,tremor,1\nb,tremor,0\na,age,40\n", encoding="utf-8")
-    report = ddx.score_file(tmp_path / "long.csv", tmp_path / "out.csv", tiny)
-    assert (report.rows, report.scored, report.rejected) == (3, 2, 1)
-    rejects = pd.read_csv(tmp_path / "out.rejects.csv", dtype=str)
-    message = "case_id 'a' stands in an earlier row; sort the table by case_id, to have the rows of a case together"
-    assert rejects[["line", "error", "message"]].to_numpy().tolist() == [["4", "duplicate_case_id", message]]
+    with pytest.raises(ddx.UsageError) as refused:
+        ddx.score_file(tmp_path / "long.csv", tmp_path / "out.csv", tiny)
+    assert str(refused.value) == (
+        f"{tmp_path}/long.csv: line 4: case 'a' has rows further up too, before those of other cases; sort the table by "
+        "case_id, to have the rows of a case together"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["long.csv"]
 
 
 def test_a_line_of_long_json_that_is_no_statement_is_rejected(tmp_path, tiny):

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import chunked, expected, expected_of_table, score
 
+from ddx.batch import lines, scoring
+
 HEADER = b"case_id,tremor,age,note\n"
 GOOD = b"z,1,40,\n"
 TOO_LONG = (1 << 24) + 1
@@ -119,7 +121,7 @@ REFUSED = {
     "a_million_columns": (b",".join(b"x%d" % i for i in range(1_000_000)) + b"\n", "unknown column 'x0'"),
     "a_million_columns_that_are_read_over": (b",".join([b"note"] * 1_000_000) + b"\n", "has a header but no cases"),
     "binary": (b"\x89PNG\r\n" + bytes(range(256)) * 100, "cases.csv:1: byte 0x89 is not utf-8"),
-    "parquet_that_is_none": (b"PAR1\0\0\0\0PAR1", "unknown column"),
+    "parquet_that_is_none": (b"PAR1\0\0\0\0PAR1", "is parquet by its first bytes, expected csv"),
 }
 
 
@@ -150,9 +152,34 @@ def test_rejects_hold_the_whole_row(tmp_path, tiny):
     assert [reject["original"] for reject in found.rejects] == rows
 
 
-def test_open_quotes_in_every_line_take_no_time_that_grows_with_their_square(tmp_path, tiny):
-    for line in (b'x",a"b,"\n', b'a,1,40,"\n', b'"\n', b'"""\n', b'a,"b""\n'):
-        score(tmp_path / line.hex(), tiny, HEADER + GOOD + line * 40_001)
+def test_a_row_that_is_bad_all_over_is_listed_in_part(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_OFFENCES", 4)
+    names = [name for name, finding in tiny.knowledge.findings.items() if not finding.graded]
+    header, row = ",".join(["case_id", "age", *names]), ",".join(["a", "old", *["ja"] * len(names)])
+    found = score(tmp_path, tiny, f"{header}\n{row}\nb,1,{',' * (len(names) - 1)}nein\n".encode())
+    reading = "1/yes/true/present, 0/no/false/absent, a number from 0 to 1, or empty"
+    assert [(r["line"], r["column"], r["error"], r["message"]) for r in found.rejects] == [
+        ("2", "age", "not_a_value", "got 'old', expected an age in years, or empty"),
+        *[("2", name, "not_a_value", f"got 'ja', expected {reading}") for name in names[:3]],
+        ("2", "", "more_offences", f"and {len(names) - 3} more of this row"),
+        ("3", names[-1], "not_a_value", f"got 'nein', expected {reading}"),
+    ]
+    assert {r["original"] for r in found.rejects[:5]} == {row}
+
+
+@pytest.mark.parametrize("line", [b'x",a"b,"\n', b'a,1,40,"\n', b'"\n', b'"""\n', b'a,"b""\n'])
+def test_open_quotes_in_every_line_take_no_time_that_grows_with_their_square(line, tmp_path, tiny, monkeypatch):
+    cells, parsed = lines.CsvRows._cells, 0
+
+    def counted(self, raws):
+        nonlocal parsed
+        parsed += len(raws)
+        return cells(self, raws)
+
+    monkeypatch.setattr(lines.CsvRows, "_cells", counted)
+    found = score(tmp_path, tiny, HEADER + GOOD + line * 40_001)
+    assert parsed < 8 * 40_001
+    assert found.report.rows == 1 + len(found.rejects)
 
 
 @pytest.mark.parametrize("encoding", ["idna", "undefined", "utf-7", "raw_unicode_escape", "rot13", "utf-16", "no\0such"])

@@ -156,6 +156,7 @@ def test_what_is_no_parquet_is_refused_in_one_line(tmp_path, tiny):
             (parquet({"case_id": pa.array([], pa.string())}), "has a header but no cases"),
             (parquet({"case_id": ["a"], "tremr": [1]}), "unknown column 'tremr'; nearest: tremor"),
             (parquet({"case_id": ["a"], "stroke": [1]}), "is a cause"),
+            (parquet({"case_id": [{"a": 1}]}), "case_id holds struct<a: int64>, expected text or whole numbers"),
             (parquet(pa.table([pa.array([1]), pa.array([1])], names=["tremor", "tremor"])), "duplicate column 'tremor'"),
             (parquet({"case_id": ["a"], "tremor": [1], "shaking": [1]}), "both mean tremor"),
             (parquet({"case_id": ["a"], "": [1]}), "column 2 has no name"),

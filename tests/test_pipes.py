@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import subprocess
 import sys
@@ -77,6 +78,26 @@ def test_closed_streams(command, message, tmp_path, tiny_folder):
     shell = f'exec "{sys.executable}" -m ddx {command} --kb "{tiny_folder}"'
     done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, f"ddx: {message}\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full"])
+def test_a_file_is_written_whatever_becomes_of_the_table_of_leading_causes(closed, tmp_path, tiny_folder):
+    (tmp_path / "cases.csv").write_text(CASES)
+    shell = f'exec "{sys.executable}" -m ddx score cases.csv -o out.csv --kb "{tiny_folder}" {closed}'
+    done = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False)
+    full = "ddx: standard output: cannot be written: No space left on device\n" if closed == ">/dev/full" else ""
+    counts = "" if "2>&-" in closed else "100 cases scored, 0 rejected -> out.csv\n"
+    assert (done.returncode, done.stderr) == (0, full + counts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases.csv", "out.csv", "out.csv.meta.json"]
+
+
+def test_rejects_on_standard_output_stand_alone(tmp_path, tiny_folder):
+    (tmp_path / "cases.csv").write_text("case_id,tremor\na,maybe\nb,1\n")
+    arguments = ("score", "cases.csv", "-o", "out.csv", "--rejects", "-", "--kb", tiny_folder)
+    with ddx(tmp_path, *arguments, stdout=subprocess.PIPE) as process:
+        shown, _ = process.communicate(timeout=60)
+    rows = list(csv.reader(io.StringIO(shown)))
+    assert [row[:5] for row in rows[1:]] == [["2", "a", "tremor", "maybe", "not_a_value"]]
 
 
 def test_what_a_terminal_cannot_show_is_no_reason_to_stop(tmp_path, tiny_folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+import ddx
+from ddx.batch import lines, sources
 
 # A process that has loaded everything and makes a child for every run, with checkpoints as often as possible and small chunks.
 # "where" says where a run ends itself with SIGKILL: when so many bytes of posteriors are written ("write 5000"), or when a file
@@ -190,10 +194,10 @@ def test_what_is_not_the_same_run_is_not_resumed(killed):
     again, folder = killed
     before = {name for name in left(folder) if not name.endswith(".lock")}
     for options, what in (
-        ({"lenient": True}, "lenient"),
-        ({"top": 2}, "form"),
-        ({"long": True}, "form"),
-        ({"encoding": "cp1252"}, "encoding"),
+        ({"lenient": True}, "(lenient was False, is True)"),
+        ({"top": 2}, "(top was 0, is 2)"),
+        ({"long": True}, "(long was False, is True)"),
+        ({"encoding": "cp1252"}, "(encoding was utf-8, is cp1252)"),
         ({"rejects": str(folder / "other.csv")}, "rejects"),
         ({"input_format": "jsonl"}, "formats"),
     ):
@@ -251,6 +255,44 @@ def test_damaged_remains_are_not_taken_up(damage, killed):
         assert (code, said[4]) == (0, 0)
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.csv.zst"])
+def test_a_complete_run_without_its_names_is_that_of_its_input(name, tmp_path, drive):
+    source, target = write(tmp_path), tmp_path / name
+    assert drive(source, target, "replace 2")[0] == -signal.SIGKILL
+    old = source.read_text()
+    for new in (old.replace("c7,1,", "c7,0,"), f"{old}more,1,40\n"):
+        source.write_text(new)
+        assert drive(source, target, resume=True) == (
+            2,
+            f"{source}: is not what the run began with; start again without --resume",
+        )
+    source.write_text(old)
+    part = tmp_path / f".{name}.part"
+    kept = part.read_bytes()
+    part.unlink()
+    target.write_text("of another run")
+    lost = f"{target}: the unfinished run has lost {part}; start again without --resume"
+    assert drive(source, target, resume=True) == (2, lost)
+    assert target.read_text() == "of another run"
+    part.write_bytes(kept)
+    code, answer = drive(source, target, resume=True)
+    assert (code, answer[0], answer[4]) == (0, N, N)
+    assert drive(source, tmp_path / f"fresh.{name}")[0] == 0
+    assert (tmp_path / f"fresh.{name}").read_bytes() == target.read_bytes()
+
+
+def test_another_parquet_file_of_the_same_size_and_time_is_not_resumed(tmp_path, drive):
+    source = tmp_path / "cases.parquet"
+    pq.write_table(pa.Table.from_pylist(rows()), source, compression="none")
+    assert drive(source, tmp_path / "out.csv", "write 60000")[0] == -signal.SIGKILL
+    time_of, data = source.stat().st_mtime_ns, source.read_bytes()
+    source.write_bytes(data.replace(b"c1400", b"c14zz"))
+    assert source.read_bytes() != data
+    os.utime(source, ns=(time_of, time_of))
+    message = f"{source}: is not what the run began with; start again without --resume"
+    assert drive(source, tmp_path / "out.csv", resume=True) == (2, message)
+
+
 def test_nothing_to_resume(tmp_path, drive):
     source = write(tmp_path, n=10)
     target = tmp_path / "out.csv"
@@ -259,7 +301,7 @@ def test_nothing_to_resume(tmp_path, drive):
     assert drive(source, target)[0] == 0
     assert drive(source, target, resume=True) == (2, message)
     code, said = drive(Path("-"), target, resume=True)
-    assert (code, "standard input cannot be read a second time" in said) == (2, True)
+    assert (code, "a stream cannot be taken up again" in said) == (2, True)
 
 
 def test_one_run_a_target(tmp_path, tiny_folder, drive):
@@ -293,6 +335,7 @@ def test_a_full_disk(target, size, tmp_path, drive):
     assert code == 2
     assert "\n" not in said
     assert "cannot be written: File too large" in said
+    assert said.endswith("; what is done is kept, go on with --resume") == bool(size)
     assert target not in left(tmp_path)
     if size:  # what was done is taken up when there is room
         code, answer = drive(source, tmp_path / target, resume=True)
@@ -319,3 +362,56 @@ def test_targets_that_are_no_files(tmp_path, drive):
         assert (code, message in said, "\n" in said) == (2, True, False), said
     assert left(tmp_path) == {"cases.csv", "pipe.csv", "other.csv.meta.json"}
     assert not Path("/dev/null").is_file()
+
+
+# Targets that exist.
+
+
+def test_a_link_stays_and_so_do_the_rights_of_what_it_leads_to(tmp_path, drive):
+    (tmp_path / "deep").mkdir()
+    real, link = tmp_path / "deep" / "real.csv", tmp_path / "out.csv"
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    source = write(tmp_path, n=10)
+    assert drive(source, link)[0] == 0
+    assert drive(source, tmp_path / "plain.csv")[0] == 0
+    assert link.is_symlink()
+    assert real.read_bytes() == (tmp_path / "plain.csv").read_bytes()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert left(tmp_path / "deep") == {"real.csv"}
+
+
+def test_an_input_that_is_cut_off_while_it_is_read(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 2000)
+    source = write(tmp_path)
+    size, reading = source.stat().st_size, sources.Source._open
+
+    def cut(self):
+        reading(self)
+        os.truncate(source, 5000)
+
+    monkeypatch.setattr(sources.Source, "_open", cut)
+    message = f"{source}: had {size} bytes when it was opened and ends at 5000; something has cut it off meanwhile, start again"
+    with pytest.raises(ddx.UsageError, match=f"^{re.escape(message)}$"):
+        ddx.score_file(source, tmp_path / "out.csv", tiny)
+    assert left(tmp_path) == {"cases.csv"}
+
+
+# Interrupted by a person.
+
+
+def test_an_interrupted_run_says_what_is_left(tmp_path, tiny_folder):
+    os.mkfifo(tmp_path / "cases.csv")
+    command = [sys.executable, "-m", "ddx", "score", "cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        with open(tmp_path / "cases.csv", "w") as pipe:
+            pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
+            pipe.flush()
+            while ".out.csv.lock" not in left(tmp_path):
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=60)[1] == "ddx: interrupted; nothing is written\n"
+        assert process.returncode == 130
+    assert left(tmp_path) == {"cases.csv"}

@@ -33,7 +33,7 @@ class Journal:
         assert self.path is not None
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            if not {"settings", "point"} <= set(content):
+            if not isinstance(content, dict) or not {"settings", "point"} <= set(content):
                 return None
         except FileNotFoundError:
             if part_of(self.target).exists():
@@ -43,9 +43,11 @@ class Journal:
             return None
         except OSError as error:
             raise UsageError(f"{self.target}: the unfinished run cannot be read: {error.strerror}") from None
-        differs = [name for name in self.settings if content["settings"].get(name) != self.settings[name]]
+        earlier = content["settings"]
+        differs = [name for name in self.settings if earlier.get(name) != self.settings[name]]
         if differs:
-            raise UsageError(f"{self.target}: the unfinished run had another {differs[0]}; start again without --resume")
+            values = "; ".join(f"{name} was {earlier.get(name)}, is {self.settings[name]}" for name in differs)
+            raise UsageError(f"{self.target}: the unfinished run was another one ({values}); start again without --resume")
         point: dict[str, Any] = content["point"]
         return point
 

@@ -94,7 +94,7 @@ class CsvRows:
             except UnicodeDecodeError as error:
                 raise UsageError(f"{self.name}:{self.line - 1}: {undecodable(error, self.encoding)}") from None
             except csv.Error as error:
-                raise UsageError(f"{self.name}:{first}: not valid CSV: {error}") from None
+                raise UsageError(f"{self.name}:{first}: not valid CSV: {_said(error)}") from None
             if row:
                 return row
             if row is not None:  # an empty line
@@ -269,7 +269,7 @@ class CsvRows:
         except UnicodeDecodeError as error:
             return 1, [], ("bad_encoding", undecodable(error, self.encoding))
         except csv.Error as error:
-            return 1, [], ("bad_csv", f"not valid CSV: {error}")
+            return 1, [], ("bad_csv", f"not valid CSV: {_said(error)}")
         if row is not None:
             return 1, row, None
         # A quoted cell goes on. Whether a line leaves it open does not depend on where it began: every line is looked at once,
@@ -286,7 +286,7 @@ class CsvRows:
             except UnicodeDecodeError:
                 return 1, [], _OPEN
             except csv.Error as error:
-                return 1, [], ("bad_csv", f"not valid CSV: {error}")
+                return 1, [], ("bad_csv", f"not valid CSV: {_said(error)}")
             self._inside += 1
         return (1, [], _OPEN) if self._ended or ends[-1] + len(self._rest) - begin > MAX_ROW else (0, [], None)
 
@@ -306,6 +306,11 @@ class CsvRows:
 
 
 _OPEN = ("bad_csv", "not valid CSV: a quoted cell begins here and is never closed")
+
+
+def _said(error: csv.Error) -> str:
+    alone = "a carriage return without a line feed; end lines with line feeds, and put quotes around cells that hold either"
+    return alone if "new-line character" in str(error) else str(error)
 
 
 def ragged(line: int, text: str, cells: int, width: int) -> Reject:

@@ -43,7 +43,11 @@ Progress = Callable[[int, int | None, int], None]
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What a run did. rows = scored + rejected. ``resumed`` : rows that an earlier run had done."""
+    """What a run did. rows = scored + rejected.
+
+    ``resumed`` : rows that an earlier run had done
+    ``input_digest`` : BLAKE2b, 16 bytes, of the input (without its compression); empty where Parquet came through a pipe
+    """
 
     knowledge_base: str
     version: str
@@ -56,6 +60,12 @@ class ScoreReport:
     rejected: int
     cells_dropped: int
     lenient: bool
+    encoding: str
+    top: int
+    long: bool
+    intervals: int
+    seed: int
+    input_digest: str
     seconds: float
     resumed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
@@ -135,23 +145,25 @@ def score_file(
             raise UsageError(f"{meta}: is no regular file; name another output")
         if side == target or (STREAM not in (side, target) and Path(side).resolve() == Path(target).resolve()):
             raise UsageError(f"{shown(target, 'output')}: is the target of both posteriors and rejects; name two files")
-    if resume and STREAM in (source, target):
-        raise UsageError("--resume needs files for input and output; standard input cannot be read a second time")
+    if resume and STREAM in (source, target, side):
+        raise UsageError("--resume needs files for input, output and rejects; a stream cannot be taken up again")
     scorer = Scorer(model, lenient=lenient, form=Form(top, long, intervals, seed))
     settings = {
         "source": str(Path(source).resolve()) if source != STREAM else STREAM,
-        "digest": model.knowledge.digest,
+        "knowledge base": f"{model.knowledge.name} {model.knowledge.digest}",
         "setting": model.setting,
         "lenient": lenient,
-        "encoding": encoding,
-        "form": asdict(scorer.form),
-        "formats": [input_format, output_format],
-        "rejects": side,
+        "encoding": codecs.lookup(encoding).name,
+        **asdict(scorer.form),
+        "input format": input_format,
+        "output format": output_format,
+        "rejects": side if side in ("", STREAM) else str(Path(side).resolve()),
         "ddx": __version__,
     }
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(Source(source, encoding, input_format))
-        unused = scorer.check(reader.header) if reader.header is not None and not reader.long else []
+        with reader.blamed():
+            unused = scorer.check(reader.header) if reader.header is not None and not reader.long else []
         journal = Journal(source, target, settings)
         stack.enter_context(journal.locked(target, side or STREAM))
         point = journal.read() if resume else None
@@ -160,11 +172,15 @@ def score_file(
         run = _Run(scorer, reader, output, reject_output, journal, progress)
         try:
             run.begin(point, unused)
-            if not (point and point["complete"]):
-                run.chunks(point)
-            report = run.finish(started, rejects is None, settings, source, target)
-        except BaseException:
+            run.chunks(point)
+            report = run.finish(started, rejects is None, source, target)
+        except BaseException as error:
             run.stop()
+            # What the run got done is not lost, whoever stopped it.
+            if journal.exists() and isinstance(error, UsageError) and isinstance(error.__context__, OSError):
+                raise UsageError(f"{error}; what is done is kept, go on with --resume") from None
+            if journal.exists() and isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt("what is done is kept, go on with --resume") from None
             raise
     return report
 
@@ -204,12 +220,12 @@ class _Run:
             self.resumable = True
             self.counts = Counts(**point["counts"])
             self.resumed, self.done, self.digest = self.counts.rows, point["chunks"], point["input"]
-            self.output.open(point["output"], complete=point["complete"])
+            self.output.open(point["output"], made=point["made"].get("output"))
             needless = point["complete"] and not (self.counts.rejected or self.counts.cells_dropped)
             if self.rejects and needless and not self.rejects.part.exists():
                 self.rejects = None  # the earlier run had already done without
             if self.rejects:
-                self.rejects.open(point["rejects"], complete=point["complete"])
+                self.rejects.open(point["rejects"], made=point["made"].get("rejects"))
 
     def chunks(self, point: dict[str, Any] | None) -> None:
         """Score chunk after chunk: read by one thread, solved by others, written by this one in the order of the source."""
@@ -234,11 +250,13 @@ class _Run:
         seen, number, skip = CaseIds(long=self.reader.long), 0, point["chunks"] if point else 0
         for number, chunk in enumerate(chunks, 1):
             digest = self.reader.digest()
-            if number > skip:
-                yield self.scorer.read(chunk, seen), digest
+            if number > skip and not (point and point["complete"]):
+                with self.reader.blamed():
+                    read = self.scorer.read(chunk, seen)
+                yield read, digest
                 continue
             seen.repeated(case_ids(chunk.names, chunk.cells, chunk.lines.tolist()))
-            if number == skip and digest != (point or {})["input"]:
+            if number > skip or (number == skip and digest != (point or {})["input"]):
                 name = shown(self.reader.name)
                 raise UsageError(f"{name}: is not what the run began with; start again without --resume")
         if number < skip:
@@ -265,10 +283,15 @@ class _Run:
             self.last = time.monotonic()
 
     def checkpoint(self, *, complete: bool) -> None:
-        """Everything so far is on the disk, and the journal says how much that is."""
-        sizes = {"output": self.output.sync(), "rejects": self.rejects.sync() if self.rejects else 0}
-        counts = asdict(self.counts)
-        self.journal.write({"chunks": self.done, "input": self.digest, "counts": counts, "complete": complete, **sizes})
+        """Everything so far is on the disk, and the journal says how much that is.
+
+        Of a ``complete`` run it also says what the files look like that have only to get their names.
+        """
+        files = {"output": self.output, **({"rejects": self.rejects} if self.rejects else {})}
+        sizes = {"rejects": 0, **{name: file.sync() for name, file in files.items()}}
+        made = {name: file.prepare() for name, file in files.items()} if complete else {}
+        done = {"chunks": self.done, "input": self.digest, "counts": asdict(self.counts)}
+        self.journal.write({**done, "complete": complete, "made": made, **sizes})
 
     def _reject(self, rejects: list[Reject]) -> None:
         if self.rejects:
@@ -277,7 +300,7 @@ class _Run:
         for reject in rejects:
             print(reject, file=sys.stderr)
 
-    def finish(self, started: float, optional: bool, settings: dict[str, Any], source: str, target: str) -> ScoreReport:
+    def finish(self, started: float, optional: bool, source: str, target: str) -> ScoreReport:
         """Put everything under its name; the table of posteriors last."""
         counts, kb = self.counts, self.scorer.model.knowledge
         if not counts.rows:
@@ -290,7 +313,10 @@ class _Run:
             setting=self.scorer.model.setting,
             input=source,
             output=target,
-            lenient=settings["lenient"],
+            lenient=self.scorer.lenient,
+            encoding=self.reader.encoding,
+            **asdict(self.scorer.form),
+            input_digest=self.digest,
             seconds=round(time.perf_counter() - started, 3),
             resumed=self.resumed,
             versions=_versions(),

@@ -11,12 +11,26 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ddx.batch.lines import Chunk
-from ddx.cases import CASE_ID, CaseIds, Column, Encoded, Reject, case_ids, encode, interpret, select, unknown_columns
+from ddx.cases import (
+    CASE_ID,
+    CaseIds,
+    Column,
+    Encoded,
+    Reject,
+    case_ids,
+    check_separator,
+    check_useful,
+    encode,
+    interpret,
+    select,
+    unknown_columns,
+)
 from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
 from ddx.errors import UsageError, whole
 from ddx.inference.choice import load_compiled
 
 LOW, HIGH = "_low", "_high"
+MOST_OFFENCES = 20  # of a rejected row that are listed: each repeats the whole row
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,20 @@ class Form:
         if self.intervals:
             fields += [(f"{cause}{end}", number) for cause in causes for end in (LOW, HIGH)]
         return pa.schema(fields)
+
+
+def _first(rejects: list[Reject]) -> list[Reject]:
+    """The first offences of every row, and one that says how many more there are."""
+    of: dict[int, list[Reject]] = {}
+    for reject in rejects:
+        of.setdefault(reject.line, []).append(reject)
+    listed = []
+    for line, found in of.items():
+        listed += found[:MOST_OFFENCES]
+        if len(found) > MOST_OFFENCES:
+            message = f"and {len(found) - MOST_OFFENCES} more of this row"
+            listed.append(Reject(line, found[0].case_id, "", "", "more_offences", message))
+    return listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +130,13 @@ class Scorer:
         Raises
         ------
         UsageError
-            Unknown, empty or duplicated names.
+            Unknown, empty or duplicated names, or none that says anything about a case.
         """
         self._checked = tuple(header)
-        return unknown_columns(self.model.knowledge, self._interpreted(self._checked))
+        check_separator(self._checked)
+        columns = self._interpreted(self._checked)
+        check_useful(columns)
+        return unknown_columns(self.model.knowledge, columns)
 
     def _interpreted(self, names: tuple[str, ...]) -> tuple[Column, ...]:
         if names not in self._columns:
@@ -155,7 +186,7 @@ class Scorer:
             at = {line: row for row, line in enumerate(lines)}
             bad = sorted({at[reject.line] for reject in found})
             texts = dict(zip(bad, chunk.texts(bad), strict=True))
-            found = [reject.from_row(texts[at[reject.line]]) for reject in found]
+            found = [reject.from_row(texts[at[reject.line]]) for reject in (found if self.lenient else _first(found))]
         dropped = 0
         if self.lenient:
             kept = {lines[row] for row in scored.tolist()}

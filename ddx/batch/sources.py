@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import hashlib
 import io
 import json
@@ -9,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,9 +60,15 @@ class Source:
         self.name, self.encoding, self.lists = name, encoding, lists
         known = ("csv", None) if name == STREAM else format_of(name, kind)
         if kind is not None:
+            if known and known[0] != kind and Path(name).suffix.lower() not in ("", ".txt"):
+                raise UsageError(
+                    f"{name}: is a {known[0]} file by its name, not {kind}; leave the input format out or change the name"
+                )
             known = (kind, known[1] if known else None)
         # A name that says nothing is read as CSV, as ever.
         self.kind, self.compression = known or ("csv", None)
+        if self.kind != "csv" and codecs.lookup(encoding).name != "utf-8":
+            raise UsageError(f"{shown(name)}: encoding {encoding!r} is for CSV, and this is read as {self.kind}; leave it out")
         self.size: int | None = None
         self.regular = False  # neither standard input nor a pipe
         self.header: list[str] | None = None
@@ -90,6 +98,7 @@ class Source:
 
     def _open(self) -> None:
         self.stream = _Hashed(pa.CompressedInputStream(self.raw, self.compression) if self.compression else self.raw)
+        self._check_begin()
         with _Readable(self):
             if self.kind == "csv":
                 self.rows = CsvRows(self.stream, shown(self.name), self.encoding)
@@ -99,6 +108,7 @@ class Source:
                     self.raw if self.regular else pa.BufferReader(self.raw.read()), page_checksum_verification=True
                 )
                 self.header = list(self.table.schema_arrow.names)
+                self._check_ids(self.table.schema_arrow)
             else:
                 self.lines = io.BufferedReader(_Raw(self.stream), BLOCK_BYTES)
                 # The first line that can be read tells the form of all.
@@ -109,17 +119,45 @@ class Source:
             names = list(first) if self.header is None else self.header
             self.long = sorted(name.strip() for name in names) == sorted(LONG)
 
+    def _check_begin(self) -> None:
+        """Refuse a file whose first bytes say that it is another kind of file than its name does."""
+        if self.compression or self.kind == "parquet" or not hasattr(self.raw, "peek"):
+            return
+        with _Readable(self):
+            begin = self.raw.peek(8)
+        for magic, what, advice in _KINDS:
+            if begin.startswith(magic):
+                raise UsageError(f"{shown(self.name)}: is {what} by its first bytes, expected {self.kind}; {advice}")
+
+    def _check_ids(self, schema: pa.Schema) -> None:
+        for column in schema:
+            if column.name.strip() == CASE_ID and pa.types.is_nested(column.type):
+                raise UsageError(f"{shown(self.name)}: {CASE_ID} holds {column.type}, expected text or whole numbers")
+
     def __exit__(self, *_: object) -> None:
         if self.regular:  # a pipe may still be read by a thread that waits for it
             self.raw.close()
 
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """What is wrong with the table is said with its name."""
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{shown(self.name)}: {error}") from None
+
     def digest(self) -> str:
         """What tells the part of the source that was read so far from any other."""
-        if self.kind == "parquet":
-            # Not read from front to back: size and time stand for the content.
-            status = os.fstat(self.raw.fileno()) if self.regular else None
-            return "" if status is None else f"{status.st_size} bytes, {status.st_mtime_ns}"
+        if self.kind == "parquet":  # not read from front to back
+            return self._whole_digest
         return str(self.stream.hash.hexdigest())
+
+    @cached_property
+    def _whole_digest(self) -> str:
+        if not self.regular:
+            return ""
+        with open(self.name, "rb") as file:
+            return hashlib.file_digest(file, _digest).hexdigest()
 
     def position(self) -> int:
         """Bytes of the source read so far, for a progress bar."""
@@ -129,6 +167,9 @@ class Source:
         """Rows in chunks of bounded size, in order. A long table comes out as one with a column for every id."""
         chunks = {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
         yield from cases_of_long(chunks) if self.long else chunks
+        if self.size is not None and self.kind != "parquet" and not self.compression and self.raw.tell() < self.size:
+            had = f"had {self.size} bytes when it was opened and ends at {self.raw.tell()}"
+            raise UsageError(f"{self.name}: {had}; something has cut it off meanwhile, start again")
 
     def _csv(self) -> Iterator[Chunk]:
         with _Readable(self):
@@ -190,12 +231,24 @@ class Source:
             refused = []
 
 
+# First bytes of what is no text, what has them, and what to do.
+_KINDS = (
+    (b"\x1f\x8b", "gzip", "let its name end in .gz, or unpack it"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "let its name end in .zst, or unpack it"),
+    (b"BZh", "bzip2", "unpack it"),
+    (b"\xfd7zXZ", "xz", "unpack it"),
+    (b"PK\x03\x04", "a zip archive or a workbook", "unpack it, or save it as CSV"),
+    (b"PAR1", "parquet", "let its name end in .parquet, or give the input format parquet"),
+)
+_digest = partial(hashlib.blake2b, digest_size=16)
+
+
 class _Hashed:
     """A stream that remembers what was read of it."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
-        self.hash = hashlib.blake2b(digest_size=16)
+        self.hash = _digest()
 
     def read(self, size: int = -1) -> bytes:
         data = bytes(self.stream.read(size))
@@ -311,8 +364,13 @@ def _object(raw: bytes) -> tuple[dict[str, Any], tuple[str, str] | None]:
         return {}, ("bad_encoding", f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
     except UnicodeEncodeError:
         return {}, ("bad_json", "not valid JSON: half of a surrogate pair")
-    except (ValueError, RecursionError) as error:
-        return {}, ("bad_json", f"not valid JSON: {error}")
+    except json.JSONDecodeError as error:
+        return {}, ("bad_json", f"not valid JSON: {error.msg} at character {error.pos + 1}")
+    except RecursionError:
+        return {}, ("bad_json", "not valid JSON: nested too deeply")
+    except ValueError as error:
+        what = "a number has too many digits" if "int_max_str_digits" in str(error) else str(error)
+        return {}, ("bad_json", f"not valid JSON: {what}")
     if not isinstance(value, dict):
         return {}, ("bad_json", "expected an object with a name for every cell")
     if isinstance(value.get(CASE_ID), (list, dict)):

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -94,8 +95,11 @@ class Target:
         self.ready = self.part
         self.prepared = self.committed = False
 
-    def open(self, size: int | None = None, *, complete: bool = False) -> Target:
-        """Begin anew, or go on behind the first ``size`` bytes of the part; a ``complete`` one may have its name already."""
+    def open(self, size: int | None = None, *, made: str | None = None) -> Target:
+        """Begin anew, or go on behind the first ``size`` bytes of the part.
+
+        ``made`` : what ``prepare`` said of a complete one, which may have its name already
+        """
         if self.target == STREAM:
             if sys.stdout is None:
                 raise UsageError("standard output is closed")
@@ -105,10 +109,10 @@ class Target:
             # Only whole can it be written: to a file of the system's, which is copied at the end.
             self._folder = tempfile.TemporaryDirectory(prefix="ddx-")
             self.part = Path(self._folder.name, "posteriors.part")
-        if complete and not self.part.exists() and Path(self.target).exists():
-            self.committed = True
-            return self
         try:
+            if made and not self.part.exists() and Path(self.target).exists() and _look(Path(self.target)) == made:
+                self.committed = True
+                return self
             if size is None:
                 self.stream = open(self.part, "wb")  # noqa: SIM115
             elif not self.part.exists() or self.part.stat().st_size < size:
@@ -163,19 +167,21 @@ class Target:
             raise self._failed(error) from None
         return 0
 
-    def prepare(self) -> None:
-        """Put everything on the disk, so that nothing but a name is missing."""
-        if self.prepared or self.committed:
-            return
+    def prepare(self) -> str:
+        """Put everything on the disk, so that nothing but a name is missing; what tells this file from any other."""
+        if self.committed or self.direct:
+            if self.direct:
+                self.sync()
+            return ""
         assert self.stream is not None
-        size = self.sync()
-        self.prepared = True
-        if self.direct:
-            return
-        self.stream.close()
         try:
-            if self.whole:
-                self.whole.grow(size, complete=True)
+            if not self.prepared:
+                size = self.sync()
+                self.prepared = True
+                self.stream.close()
+                if self.whole:
+                    self.whole.grow(size, complete=True)
+            return _look(self.ready)
         except OSError as error:
             raise self._failed(error) from None
 
@@ -191,10 +197,13 @@ class Target:
                         _write_all(sys.stdout.buffer, block)
                 self.committed = True
                 return
-            self.ready.replace(self.target)
+            named = _behind_link(self.target)
+            if named.exists():  # patients' data stay as hidden as they were
+                self.ready.chmod(stat.S_IMODE(named.stat().st_mode))
+            self.ready.replace(named)
             if self.ready is not self.part:
                 self.part.unlink()
-            sync_folder(Path(self.target).parent)
+            sync_folder(named.parent)
         except BrokenPipeError:
             raise UsageError("standard output was closed before everything was written") from None
         except OSError as error:
@@ -221,6 +230,12 @@ class Target:
         return UsageError(f"{shown(self.target, 'output')}: cannot be written: {error.strerror or error}")
 
 
+def _look(path: Path) -> str:
+    """Size and time of a file, which a new name leaves as they are."""
+    status = path.stat()
+    return f"{status.st_size} bytes, {status.st_mtime_ns}"
+
+
 def _write_all(stream: IO[bytes], data: bytes) -> None:
     """Without a buffer (``python -u``) standard output may take a part of what it is given."""
     rest = memoryview(data)
@@ -230,8 +245,13 @@ def _write_all(stream: IO[bytes], data: bytes) -> None:
 
 def part_of(target: str) -> Path:
     """The unfinished file beside a target."""
-    path = Path(target)
+    path = _behind_link(target)
     return path.with_name(f".{path.name}.part")
+
+
+def _behind_link(target: str) -> Path:
+    """The file itself, where a target is a link to it: the link stays."""
+    return Path(target).resolve() if Path(target).is_symlink() else Path(target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Cases in any form -> evidence, with a reject for everything that cannot be used."""
 
-from ddx.cases.columns import CASE_ID, LISTS, Column, interpret
+from ddx.cases.columns import CASE_ID, LISTS, Column, check_separator, check_useful, interpret
 from ddx.cases.encode import Encoded, case_ids, encode, from_frame, from_mapping, unknown_columns
 from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import REJECT_COLUMNS, CaseError, Reject
@@ -18,6 +18,8 @@ __all__ = [
     "Reject",
     "both",
     "case_ids",
+    "check_separator",
+    "check_useful",
     "encode",
     "from_frame",
     "from_mapping",

@@ -51,6 +51,39 @@ def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool = False) -
     return tuple(columns)
 
 
+def check_separator(header: Sequence[str]) -> None:
+    """Refuse a table whose cells are separated by something else than commas.
+
+    Raises
+    ------
+    UsageError
+        There is one column, and its name holds another separator.
+    """
+    separator = next((s for s in (";", "\t", "|") if s in header[0]), "") if len(header) == 1 else ""
+    if separator:
+        raise UsageError(f"the header is one column, with {separator!r} in its name; write the table with commas between cells")
+
+
+def check_useful(columns: Sequence[Column]) -> None:
+    """Refuse a table of which a lenient reading would understand nothing.
+
+    Raises
+    ------
+    UsageError
+        There are unknown columns, and no other says anything about a case.
+    """
+    kinds = {column.kind for column in columns}
+    if "unknown" in kinds and kinds <= {"unknown", "annotation", "case_id"}:
+        names = ", ".join(repr(column.name) for column in columns if column.kind == "unknown")
+        raise UsageError(
+            f"no column says anything about a case: {_cut(names)} unknown; see the README for the columns of cases"
+        )
+
+
+def _cut(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 def column_names(kb: KnowledgeBase) -> list[str]:
     """Names that a column can have, in the order in which they are suggested."""
     ids = {*kb.findings, *kb.measurements, *(factor.id for factor in kb.risk_factors)}

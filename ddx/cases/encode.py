@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.cases import values
-from ddx.cases.columns import CASE_ID, Column, column_names, interpret
+from ddx.cases.columns import CASE_ID, Column, check_useful, column_names, interpret
 from ddx.cases.ids import CaseIds
 from ddx.cases.rejects import Reject
 from ddx.cases.statements import Statements
@@ -92,11 +92,12 @@ def from_frame(
     Raises
     ------
     UsageError
-        No frame, or what ``interpret`` refuses.
+        No frame, or what ``interpret`` and ``check_useful`` refuse.
     """
     if not hasattr(frame, "iloc") or not hasattr(frame, "columns"):
         raise UsageError(f"cases: got a {type(frame).__name__}, expected a pandas DataFrame with a row for every case")
     columns = interpret([str(name) for name in frame.columns], kb, lenient)
+    check_useful(columns)
     return columns, [frame.iloc[:, i].tolist() for i in range(frame.shape[1])]
 
 
@@ -158,13 +159,19 @@ def case_ids(names: Sequence[str], cells: Sequence[Cells], lines: Sequence[int])
 def _check_ids(statements: Statements, seen: CaseIds) -> NDArray[np.bool_]:
     """Rows whose case_id is missing or was there before: they cannot be scored under their name."""
     repeated = seen.repeated(statements.case_ids)
+    if seen.long and repeated.any():
+        row = int(np.argmax(repeated))
+        raise UsageError(
+            f"line {statements.lines[row]}: case {statements.case_ids[row]!r} has rows further up too, before those of other "
+            f"cases; sort the table by case_id, to have the rows of a case together"
+        )
     empty = np.array([not case_id for case_id in statements.case_ids], dtype=np.bool_)
     for row in np.flatnonzero(empty | repeated).tolist():
         case_id = statements.case_ids[row]
         if not case_id:
             statements.reject(row, CASE_ID, "", "empty_case_id", "case_id is empty; give every case an id")
         else:
-            message = f"case_id {case_id!r} stands in an earlier row; {seen.advice}"
+            message = f"case_id {case_id!r} stands in an earlier row; give every case its own"
             statements.reject(row, CASE_ID, case_id, "duplicate_case_id", message)
     return empty | repeated
 
@@ -228,7 +235,7 @@ def _resolve(statements: Statements, rows: NDArray[np.intp], column: str, name: 
     if kind in kinds:
         return id_
     known = [n for n, (k, _) in statements.kb.names.items() if k in kinds]
-    hint = f"; {name} is a {kind}" if kind else nearest(str(name), known)
+    hint = f"; {name} is a {kind}" if kind else "; put ; between ids" if "," in str(name) else nearest(str(name), known)
     for row in rows.tolist():
         statements.reject(row, column, name, "unknown_id", f"unknown {kinds[0]} {name!r}{hint}")
     return None

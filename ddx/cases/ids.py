@@ -14,11 +14,11 @@ class CaseIds:
     The two 64-bit hashes of an id are Python's (SipHash) of the text and of the text behind another letter: among 10^9 ids a
     false repetition has probability 1e-21.
 
-    ``advice`` : what to do about a repetition; in a ``long`` table a case has several rows.
+    ``long`` : of a table with several rows a case, where a case that comes again has been scored without what it says here
     """
 
     def __init__(self, *, long: bool = False) -> None:
-        self.advice = "sort the table by case_id, to have the rows of a case together" if long else "give every case its own"
+        self.long = long
         self._runs: list[NDArray[np.uint64]] = []  # (M, 2) each, sorted by the first hash
 
     def repeated(self, ids: Sequence[str]) -> NDArray[np.bool_]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 from ddx.errors import DdxError
 
+_SHOWN = 1000  # characters of a message for people; a cell may have millions
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -36,7 +38,8 @@ class Reject:
         case = f"case {self.case_id!r}" if self.case_id and self.case_id != str(self.line) else ""
         column = self.column if self.column.isprintable() else repr(self.column)
         place = ", ".join(filter(None, [line, case, column]))
-        return f"{place}: {self.message}" if place else self.message
+        message = self.message if len(self.message) <= _SHOWN else f"{self.message[:_SHOWN]}..."
+        return f"{place}: {message}" if place else message
 
 
 REJECT_COLUMNS = tuple(f.name for f in fields(Reject))

@@ -59,7 +59,7 @@ def reading(cell: Hashable) -> float:
         return 1.0
     if word in ABSENT:
         return 0.0
-    value = _number(word, "1/yes/true/present, 0/no/false/absent, a number from 0 to 1, or empty")
+    value = _number(str(cell).strip(), "1/yes/true/present, 0/no/false/absent, a number from 0 to 1, or empty")
     if not 0.0 <= value <= 1.0:
         raise BadCell("out_of_range", f"got {str(cell).strip()}, expected a number from 0 to 1")
     return value

@@ -51,6 +51,8 @@ def main() -> None:
     """Run the command line; whatever stops it ends with one text and exit code 2."""
     # The threads of OpenBLAS spin while they wait, on the cores that solve chunks; commands import NumPy, which reads this.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.stderr is None:  # closed by the caller: what would go there goes nowhere
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is no reason to stop
             stream.reconfigure(errors="backslashreplace")
@@ -71,16 +73,25 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # What is still buffered must not complain again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         if not message:
             closed = isinstance(error, BrokenPipeError)
             why = " was closed before everything was written" if closed else f": cannot be written: {error.strerror}"
             message, code = f"standard output{why}", 2
     if message:
-        print(f"ddx: {message}", file=sys.stderr)
+        print(f"ddx: {_printable(message)}", file=sys.stderr)
     gc.freeze()  # at its end the interpreter would look through every object once more, for half a second
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def drop_output() -> None:
+    """What is still buffered for standard output must not complain again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(message: str) -> str:
+    """Names and cells are quoted in messages; what would steer a terminal is shown by its code."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
 
 
 @app.callback(invoke_without_command=True)
@@ -105,7 +116,11 @@ def score(
     top: Annotated[int, typer.Option(min=0, help="Add columns for the N leading causes; 0: none.")] = 0,
     intervals: Annotated[
         int,
-        typer.Option(min=0, help="Parameter draws for 90 % intervals (columns CAUSE_low, CAUSE_high), 20 or more; 0: none."),
+        typer.Option(
+            min=0,
+            max=1_000_000,
+            help="Parameter draws for 90 % intervals (columns CAUSE_low, CAUSE_high), 20 or more; 0: none.",
+        ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was killed or failed.")] = False,
@@ -128,24 +143,34 @@ def score(
 
     model = load(kb, setting)
     with progress_bar() as progress:
-        report = score_file(
-            cases,
-            output,
-            model,
-            rejects=rejects,
-            lenient=lenient,
-            encoding=encoding,
-            input_format=input_format,
-            output_format=output_format,
-            top=top,
-            long=long,
-            intervals=intervals,
-            seed=seed,
-            resume=resume,
-            progress=progress,
-        )
-    if output != STREAM and not quiet and not long and output_format in (None, "csv") and output.endswith(".csv"):
-        leading_causes(output, model.network.causes, report.scored)
+        try:
+            report = score_file(
+                cases,
+                output,
+                model,
+                rejects=rejects,
+                lenient=lenient,
+                encoding=encoding,
+                input_format=input_format,
+                output_format=output_format,
+                top=top,
+                long=long,
+                intervals=intervals,
+                seed=seed,
+                resume=resume,
+                progress=progress,
+            )
+        except KeyboardInterrupt as stop:
+            print(f"ddx: interrupted; {str(stop) or 'nothing is written'}", file=sys.stderr)
+            raise
+    wide_csv = not long and output_format in (None, "csv") and output.endswith(".csv")
+    if wide_csv and not quiet and STREAM not in (output, rejects) and sys.stdout is not None:
+        try:
+            leading_causes(output, model.network.causes, report.scored)
+            sys.stdout.flush()
+        except OSError as error:  # the posteriors are on the disk
+            drop_output()
+            print(f"ddx: standard output: cannot be written: {error.strerror}", file=sys.stderr)
     dropped = f", {report.cells_dropped} cells dropped" if report.cells_dropped else ""
     resumed = f", {report.resumed} of them by the run before" if report.resumed else ""
     target = "standard output" if output == STREAM else output

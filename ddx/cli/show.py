@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ddx.diagnosis import NONE
+from ddx.errors import UsageError
 
 if TYPE_CHECKING:
     from ddx.batch import Progress
@@ -26,6 +27,8 @@ WIDTH = 120
 
 def console() -> Console:
     """Standard output; a fixed width where it is no terminal, so that a file reads the same everywhere."""
+    if sys.stdout is None:
+        raise UsageError("standard output is closed")
     width = None if sys.stdout.isatty() else WIDTH
     # Case ids and citations are text, not markup.
     return Console(width=width, markup=False, emoji=False, highlight=False)
@@ -34,7 +37,7 @@ def console() -> Console:
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress | None]:
     """A bar on standard error when that is a terminal, nothing otherwise."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
