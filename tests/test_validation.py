@@ -218,6 +218,34 @@ def test_unknown_causes_are_listed_with_their_nearest_neighbours():
     ]
 
 
+WORDS = "expected ids of causes separated by ';', or an empty cell"
+REMEDY = "leave such cases out, or empty the cell if none of the modelled causes is present"
+
+
+@pytest.mark.parametrize("word", ["unknown", "NA", "n/a", "nan", " Unknown "])
+def test_words_for_unknown_are_no_truth(word):
+    # A finding that is unknown was not observed; a truth that is unknown is not the absence of all causes.
+    with pytest.raises(ddx.CaseError) as caught:
+        validation.report(POSTERIORS, [word, "stroke", ["anaemia", word], f"stroke;{word}"])
+    said = f"truth: got {word.strip()!r}, {WORDS}; {REMEDY}"
+    assert str(caught.value).splitlines() == [f"line {i}, case {case!r}, {said}" for i, case in ((0, "a"), (2, "c"), (3, "d"))]
+    assert {reject.error for reject in caught.value.rejects} == {"not_a_value"}
+
+
+@pytest.mark.parametrize("cell", ["", " ", ";", None, NAN, np.float32("nan"), pd.NA, pd.NaT, [], [None], ()])
+def test_an_empty_truth_is_none_of_the_causes(cell):
+    found = validation.report(POSTERIORS, pd.Series(["stroke", cell, "stroke", cell], POSTERIORS.index, dtype=object))
+    assert (found.items, found.without_cause) == (2, 2)
+
+
+def test_a_true_cause_without_a_column_is_one_of_the_knowledge_base(tiny):
+    posteriors = tiny.score(pd.DataFrame({"present": ["tremor", "numbness"]}))[["anaemia"]]
+    with pytest.raises(ddx.CaseError) as caught:
+        validation.report(posteriors, ["stroke", "cva"], model=tiny)
+    why = "is a cause of tiny that has no column among the posteriors; add its column, or leave such cases out"
+    assert str(caught.value).splitlines() == [f"line 0, truth: 'stroke' {why}", f"line 1, truth: 'cva' {why}"]
+
+
 def test_aliases_are_understood_with_the_model(tiny):
     posteriors = tiny.score(pd.DataFrame({"present": ["tremor", "numbness"]}))
     named = validation.report(posteriors, ["cva", "polyneuropathy; stroke ;"], model=tiny, resamples=0)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from runs import chunked
 
@@ -165,6 +167,37 @@ def test_rejected_rows_are_left_out_and_make_exit_code_1(run, cases, tiny_folder
         "line 8: got 2 cells, the header has 6",
         "3 cases scored, 4 rejected",
     ]
+
+
+def test_an_unknown_truth_rejects_its_row_and_an_empty_one_is_none_of_the_causes(run, tmp_path, tiny, tiny_folder):
+    words = ["stroke", "unknown", "NA", "n/a", "nan", "anaemia; unknown", "", "  "]
+    rows = "".join(f"{case},1,{word}\n" for case, word in zip("abcdefgh", words, strict=True))
+    (tmp_path / "cases.csv").write_text("case_id,tremor,final_diagnosis\n" + rows, encoding="utf-8")
+    remedy = "leave such cases out, or empty the cell if none of the modelled causes is present"
+    said = f"expected ids of causes separated by ';', or an empty cell; {remedy}"
+    got = [(3, "b", "unknown"), (4, "c", "NA"), (5, "d", "n/a"), (6, "e", "nan"), (7, "f", "unknown")]
+    lines = [f"line {line}, case {case!r}, final_diagnosis: got {word!r}, {said}" for line, case, word in got]
+    for option in ([], ["--lenient"]):
+        code, out, err = run("evaluate", "cases.csv", "--kb", tiny_folder, "--resamples", 0, *option)
+        assert (code, err.splitlines()) == (1, [*lines, "3 cases scored, 5 rejected"])
+        assert out.startswith("3 cases, 1 true causes, 2 without any.")
+    frame = pd.DataFrame({"case_id": list("abcdefgh"), "tremor": 1, "final_diagnosis": words})
+    frame.to_parquet(tmp_path / "cases.parquet")
+    frame.to_json(tmp_path / "cases.jsonl", orient="records", lines=True)
+    for name in ("cases.parquet", "cases.jsonl"):
+        found = validation.evaluate_file(tmp_path / name, tiny, resamples=0)
+        assert [(r.case_id, r.value, r.error) for r in found.rejects] == [(case, word, "not_a_value") for _, case, word in got]
+
+
+def test_no_value_of_a_typed_file_is_an_empty_truth(tmp_path, tiny):
+    column = pa.array([float("nan"), None], pa.float64())
+    pq.write_table(pa.table({"tremor": [1, 0], "final_diagnosis": column}), tmp_path / "cases.parquet")
+    found = validation.evaluate_file(tmp_path / "cases.parquet", tiny, resamples=0)
+    assert (found.truth.tolist(), found.report.without_cause, found.rejects) == (["", ""], 2, ())
+    rows = '{"tremor": 1, "final_diagnosis": null}\n{"tremor": 1, "final_diagnosis": ["unknown"]}\n'
+    (tmp_path / "cases.jsonl").write_text(rows, encoding="utf-8")
+    found = validation.evaluate_file(tmp_path / "cases.jsonl", tiny, resamples=0)
+    assert (found.truth.tolist(), [reject.value for reject in found.rejects]) == ([""], ["unknown"])
 
 
 def test_the_column_of_the_truth_may_have_any_name(run, cases, tiny_folder):

@@ -101,7 +101,8 @@ def report(
     posteriors : a row per case, a column per cause, as ``Model.score`` returns it or ``ddx score`` writes it; none_of_these,
         log_evidence, and the columns of leading causes and intervals are read over, and a column case_id names the cases
     truth : ids of the true causes of every case, separated by ';', in the order of the rows; a Series must have the same index.
-        Empty (or nan): none of the causes is present - leave out cases whose causes are unknown
+        Empty (None, nan, pd.NA): none of the causes is present. Leave out cases whose causes are unknown; the words 'unknown',
+        'NA', 'n/a' and 'nan' are refused
     model : with it, aliases of causes are understood too, and a column that is none of its causes is refused
     bins : of equal width for calibration
     resamples : bootstrap resamples of the cases; 0 leaves intervals out
@@ -116,7 +117,7 @@ def report(
     UsageError
         Posteriors and truth that do not fit, numbers that are no probabilities.
     CaseError
-        Names that are no causes; all of them are listed, ``line`` counting the rows from 0.
+        Names that are no causes, or words for what is unknown; all of them are listed, ``line`` counting the rows from 0.
     """
     whole("bins", bins, 1)
     whole("resamples", resamples, 0)
