@@ -395,6 +395,9 @@ def test_with_the_model_a_column_that_is_no_cause_is_refused(tiny):
     assert str(caught.value) == "posteriors: column 'strok' is no cause of tiny; nearest: stroke; take it out"
 
 
+SEQUENCE = "expected a sequence or a Series with one cell a case"
+
+
 @pytest.mark.parametrize(
     ("posteriors", "truth", "options", "message"),
     [
@@ -432,6 +435,39 @@ def test_with_the_model_a_column_that_is_no_cause_is_refused(tiny):
             {},
             "posteriors: duplicate column 'x'; keep one",
         ),
+        (
+            # The sum of many posteriors may be such a number; a posterior is none.
+            POSTERIORS.assign(anaemia=[0.1, 1.0000000000000002, 0.3, 0.4]),
+            TRUTH,
+            {},
+            "posteriors: case 'b', anaemia: got 1.0000000000000002, expected a probability from 0 to 1",
+        ),
+        (POSTERIORS, None, {}, f"truth: got None, {SEQUENCE}"),
+        (POSTERIORS, set(TRUTH), {}, f"truth: got a value of type set, {SEQUENCE}"),
+        (POSTERIORS, frozenset(TRUTH), {}, f"truth: got a value of type frozenset, {SEQUENCE}"),
+        (POSTERIORS, dict.fromkeys(TRUTH, 1), {}, f"truth: got a value of type dict, {SEQUENCE}"),
+        (POSTERIORS, pd.DataFrame(np.eye(4)), {}, f"truth: got a value of type DataFrame, {SEQUENCE}"),
+        (POSTERIORS, pd.DataFrame({"truth": TRUTH}), {}, f"truth: got a value of type DataFrame, {SEQUENCE}"),
+        (POSTERIORS, np.array([TRUTH]), {}, f"truth: got a value of type ndarray, {SEQUENCE}"),
+        (
+            POSTERIORS.to_numpy(),
+            TRUTH,
+            {},
+            "posteriors: got a value of type ndarray, expected a data frame with a row per case and a column per cause",
+        ),
+        (
+            POSTERIORS.set_axis(pd.MultiIndex.from_product([["p"], POSTERIORS.columns]), axis=1),
+            TRUTH,
+            {},
+            "posteriors: got columns of 2 levels, expected one level with the ids of the causes; flatten them",
+        ),
+        (
+            POSTERIORS.set_axis([0, 1, 2, 3, 4], axis=1),
+            TRUTH,
+            {},
+            "posteriors: got the column 0, expected the id of a cause as text; rename it",
+        ),
+        (POSTERIORS, TRUTH, {"model": "limb"}, "model: got 'limb', expected a Model; ddx.load('limb') makes one"),
         (POSTERIORS, TRUTH, {"bins": 0}, "bins: got 0, expected 1 or more"),
         (POSTERIORS, TRUTH, {"resamples": -1}, "resamples: got -1, expected 0 or more"),
         (POSTERIORS, TRUTH, {"seed": -1}, "seed: got -1, expected 0 or more"),
@@ -577,6 +613,14 @@ def test_observed_is_a_probability_for_all_findings_or_by_kind(tiny):
         ({"n": 1, "seed": np.int64(-1)}, "seed: got -1, expected 0 or more"),
         ({"n": 1, "seed": 20.5}, "seed: got 20.5, expected a whole number"),
         ({"n": 1, "observed": 1.5}, "observed: got 1.5, expected a probability from 0 to 1"),
+        ({"n": 2, "observed": None}, "observed: got None, expected a probability from 0 to 1, or one for each kind"),
+        ({"n": 2, "observed": "x"}, "observed: got 'x', expected a probability from 0 to 1, or one for each kind"),
+        ({"n": 2, "observed": "abc"}, "observed: got 'abc', expected a probability from 0 to 1, or one for each kind"),
+        ({"n": 2, "observed": {"lab": "x"}}, "observed: lab: got 'x', expected a probability from 0 to 1"),
+        (
+            {"n": 2, "observed": {1: 0.5}},
+            "observed: unknown kind 1; known: history, symptom, sign, bedside_test, lab, context",
+        ),
         ({"n": 1, "observed": NAN}, "observed: got nan, expected a probability from 0 to 1"),
         ({"n": 1, "observed": {"lab": -0.5}}, "observed: lab: got -0.5, expected a probability from 0 to 1"),
         (
@@ -589,6 +633,24 @@ def test_what_cannot_be_simulated_is_refused(tiny, arguments, message):
     with pytest.raises(ddx.UsageError) as caught:
         simulate(tiny, **arguments)
     assert str(caught.value) == message
+
+
+def test_the_name_of_a_knowledge_base_is_no_model():
+    message = r"^model: got 'limb', expected a Model; ddx\.load\('limb'\) makes one$"
+    with pytest.raises(ddx.UsageError, match=message):
+        simulate("limb", 2)
+    with pytest.raises(ddx.UsageError, match=message):
+        validation.evaluate_file("cases.csv", "limb")
+
+
+def test_the_column_of_the_truth_has_a_name(tiny):
+    with pytest.raises(ddx.UsageError, match=r"^truth: got None, expected the name of a column$"):
+        validation.evaluate_file("cases.csv", tiny, truth=None)
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, pd.Index, pd.array, lambda t: pd.Series(t, index=POSTERIORS.index)])
+def test_a_truth_may_be_any_sequence(kind):
+    assert validation.report(POSTERIORS, kind(TRUTH), resamples=0).top_1.value == 0.75
 
 
 # Parameter recovery: the model scores its own cases, so its posteriors must be right as often as they say.

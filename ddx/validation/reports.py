@@ -17,6 +17,7 @@ from ddx.diagnosis import LOG_EVIDENCE, NONE
 from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.validation import measures
+from ddx.validation.arguments import cells_of, check_model, check_posteriors
 from ddx.validation.measures import Estimate
 from ddx.validation.truth import true_causes
 
@@ -101,7 +102,8 @@ def report(
     Parameters
     ----------
     posteriors : a row per case, a column per cause, as ``Model.score`` returns it or ``ddx score`` writes it; none_of_these,
-        log_evidence, and the columns of leading causes and intervals are read over, and a column case_id names the cases
+        log_evidence, and the columns of leading causes and intervals are read over, and a column case_id names the cases.
+        Nothing outside 0 to 1 is clipped, not even by rounding
     truth : ids of the true causes of every case, separated by ';', in the order of the rows; a Series must have the same index.
         Empty (None, nan, pd.NA): none of the causes is present. Leave out cases whose causes are unknown; the words 'unknown',
         'NA', 'n/a' and 'nan' are refused
@@ -117,7 +119,8 @@ def report(
     Raises
     ------
     UsageError
-        Posteriors and truth that do not fit, numbers that are no probabilities.
+        Posteriors and truth that do not fit or are of another kind (a truth without an order, such as a set), numbers that are
+        no probabilities.
     CaseError
         Names that are no causes, or words for what is unknown; all of them are listed, ``line`` counting the rows from 0.
     """
@@ -125,6 +128,9 @@ def report(
     whole("resamples", resamples, 0)
     if not isinstance(seed, np.random.Generator):
         whole("seed", seed, 0)
+    check_posteriors(posteriors)
+    if model is not None:
+        check_model(model)
     if CASE_ID in posteriors:
         posteriors = posteriors.set_index(CASE_ID)
     frame = _of_causes(posteriors, model)
@@ -166,16 +172,14 @@ def _probabilities(frame: pd.DataFrame) -> Floats:
     if len(wrong):
         row, column = (int(i) for i in wrong[0])
         place = f"case {str(frame.index[row])!r}, {frame.columns[column]}"
-        raise UsageError(f"posteriors: {place}: got {p[row, column]:g}, expected a probability from 0 to 1")
+        raise UsageError(f"posteriors: {place}: got {float(p[row, column])!r}, expected a probability from 0 to 1")
     return p
 
 
 def _cells(frame: pd.DataFrame, truth: pd.Series[Any] | Sequence[Hashable]) -> Sequence[Hashable]:
-    if isinstance(truth, str):
-        raise UsageError(f"truth: got the text {truth!r}, expected one text a case")
     if isinstance(truth, pd.Series) and len(truth) == len(frame) and not truth.index.equals(frame.index):
         raise UsageError("truth: its index differs from that of the posteriors; reindex it, or give a list in their order")
-    cells = list(truth)
+    cells = cells_of(truth)
     if len(cells) != len(frame):
         raise UsageError(f"truth: got {len(cells)} cases, the posteriors have {len(frame)}")
     return cells
