@@ -150,6 +150,8 @@ def test_evaluate_prints_json_without_nan(run, cases, tiny):
     assert [item["rank"] for item in document["by_item"]] == report.by_item["rank"].tolist()
     assert len(document["reliability"]) == 4
     assert document["per_cause"]["myopathy"]["top_1"] is None
+    assert document["overall"]["calibration_error_by_chance"] == dict(report.overall.loc["calibration_error_by_chance"])
+    assert (document["cells_dropped"], document["rejects"]) == (0, [])
 
 
 def test_rejected_rows_are_left_out_and_make_exit_code_1(run, cases, tiny_folder):
@@ -280,7 +282,21 @@ def test_lenient_evaluation_drops_cells_and_says_so(run, tmp_path, tiny, tiny_fo
     assert (found.rows, found.scored, found.rejected, found.cells_dropped) == (4, 2, 2, 2)
     expected = tiny.score(pd.DataFrame({"case_id": ["a", "b"], "tremor": ["", "1"]}))
     np.testing.assert_array_equal(found.posteriors.to_numpy(), expected.to_numpy())
-    assert [item["truth"] for item in json.loads(out)["by_item"]] == ["stroke", "anaemia"]
+    document = json.loads(out)
+    assert [item["truth"] for item in document["by_item"]] == ["stroke", "anaemia"]
+    assert document["cells_dropped"] == 2
+    fields = ["line", "case_id", "column", "value", "error", "message"]
+    assert [list(reject) for reject in document["rejects"]] == [fields] * 4
+    message = "unknown cause 'strok'; nearest: stroke"
+    assert list(document["rejects"][3].values()) == [5, "c", "final_diagnosis", "strok", "unknown_id", message]
+    assert [reject["message"] for reject in document["rejects"]] == [line.split(": ", 1)[1] for line in err.splitlines()[:4]]
+
+
+def test_the_help_of_evaluate_says_what_lenient_and_json_leave(run):
+    said = " ".join(run("evaluate", "--help")[1].replace("\u2502", " ").split())
+    assert "a truth that is no cause rejects its row still" in said
+    assert "and the rejects as JSON" in said
+    assert "empty: none of the modelled causes" in said
 
 
 def test_evaluate_without_a_usable_case_says_why(run, cases, tiny_folder):
