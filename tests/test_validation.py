@@ -75,8 +75,8 @@ def test_calibration_error_weighs_the_gaps_of_the_bins(report):
     # 0.7: true; 0.9: true.
     gaps = 0.4 + 0.2 + 0.3 + 0.4 + abs(1.0 - 1.0) + 0.4 + 0.3 + 0.1
     assert report.calibration_error.value == pytest.approx(gaps / 12, rel=1e-12)
-    # Leading causes: 0.9 true, 0.7 true, 0.5 (stroke, the first column) wrong, 0.1 wrong.
-    assert report.leading_calibration_error.value == pytest.approx((0.1 + 0.3 + 0.5 + 0.1) / 4, rel=1e-12)
+    # Leading causes: 0.9 true, 0.7 true, 0.5 twice, one of them true, 0.1 three times, all wrong.
+    assert report.leading_calibration_error.value == pytest.approx((0.1 + 0.3 + 0.0 + 0.1) / 4, rel=1e-12)
 
 
 def test_reliability_table_has_a_row_per_bin(report):
@@ -142,7 +142,55 @@ def test_random_numbers_agree_with_the_formulas_written_as_loops():
     assert found.by_item["rank"].tolist() == ranks
     assert found.top_3.value == np.mean(np.array(ranks) <= 3)
     assert math.isnan(found.top_1.low)
-    assert math.isnan(found.calibration_error_by_chance.value)
+
+
+def test_what_chance_makes_of_a_calibration_error_needs_no_resamples():
+    found = validation.report(POSTERIORS, TRUTH, resamples=0).overall
+    chance = ["calibration_error_by_chance", "leading_calibration_error_by_chance"]
+    assert found.drop(chance)[["low", "high"]].isna().all(axis=None)
+    # As many draws, and the same, as beside a bootstrap that has taken nothing from the generator.
+    p = POSTERIORS[["stroke", "neuropathy", "anaemia"]].to_numpy()
+    rng, errors = np.random.default_rng(0), []
+    for _ in range(200):
+        gaps = np.zeros(10)
+        np.add.at(gaps, (p * 10 + 1e-9).astype(int), p - (rng.random(p.shape) < p))
+        errors.append(np.abs(gaps).sum() / 12)
+    assert found.loc[chance[0]].tolist() == pytest.approx([np.mean(errors), *np.sort(errors)[[4, 194]]], rel=1e-12)
+    assert found.loc[chance[1]].notna().all()
+
+
+@pytest.mark.parametrize("order", [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"]])
+def test_causes_that_lead_together_count_with_the_share_of_them_that_is_true(order):
+    posteriors = pd.DataFrame({"a": [0.4, 0.4, 0.8], "b": [0.4, 0.4, 0.1], "c": [0.2, 0.4, 0.1]})[order]
+    found = validation.report(posteriors, ["a", "a;c", "a"], resamples=50)
+    # 0.4 beside 1/2 and 2/3, 0.8 beside 1.
+    assert found.leading_calibration_error.value == pytest.approx((1 / 2 + 2 / 3 - 0.8 + 0.2) / 3, rel=1e-12)
+    table = found.leading_reliability.set_index("count")
+    assert table.loc[2, ["mean", "frequency"]].tolist() == pytest.approx([0.4, (1 / 2 + 2 / 3) / 2])
+    same = pd.DataFrame({"a": [0.4] * 4, "b": [0.4] * 4})[[name for name in order if name != "c"]]
+    assert validation.report(same, ["a"] * 4, resamples=0).leading_calibration_error.value == pytest.approx(0.1, rel=1e-12)
+
+
+def test_chance_draws_all_causes_that_lead_together():
+    p, truth = np.array([[0.4, 0.4], [0.3, 0.7]]), np.array([[True, False], [False, False]])
+    lead, lead_true, weight = measures.leading(p, truth)
+    assert (lead.tolist(), lead_true.tolist(), weight.tolist()) == ([[0.4], [0.7]], [[0.5], [0.0]], [[0.5, 0.5], [0.0, 1.0]])
+    edges = measures.bin_edges(10)
+    found = measures.calibration_error_by_chance(p[weight > 0], edges, 20, np.random.default_rng(3), weight[weight > 0])
+    rng = np.random.default_rng(3)
+    for error in found:
+        one, other, alone = rng.random(3) < [0.4, 0.4, 0.7]
+        assert error == pytest.approx((abs(0.4 - (int(one) + int(other)) / 2) + abs(0.7 - alone)) / 2)
+    variance = measures.chance_variance(p[weight > 0], edges, weight[weight > 0])
+    assert variance[[4, 7]] == pytest.approx([2 * 0.25 * 0.24 / 4, 0.21 / 4])
+    assert variance.sum() == pytest.approx(variance[[4, 7]].sum())
+
+
+def test_a_cause_may_have_any_name():
+    names = dict(zip(["stroke", "neuropathy", "anaemia"], ["all", "leading", "each"], strict=True))
+    truth = [";".join(names[part] for part in cell.split(";") if part) for cell in TRUTH]
+    found = validation.report(POSTERIORS.rename(columns=names), truth, resamples=50)
+    pd.testing.assert_frame_equal(found.overall, validation.report(POSTERIORS, TRUTH, resamples=50).overall)
 
 
 def test_a_case_with_every_cause_has_no_wrong_one():
@@ -175,20 +223,21 @@ def test_without_true_causes_there_is_nothing_to_rank():
 def test_the_bootstrap_is_that_of_cases_drawn_with_replacement():
     rng = np.random.default_rng(8)
     means = rng.random((30, 2))
-    residual = {"e": rng.normal(size=(30, 5))}
-    sums, errors = measures.resampled(means, residual, 25, np.random.default_rng(4))
+    residual = rng.normal(size=(30, 5))
+    sums, (totals,) = measures.resampled(means, [residual], 25, np.random.default_rng(4))
     weights = np.random.default_rng(4).multinomial(30, np.full(30, 1 / 30), 25)
     for r, weight in enumerate(weights):
         drawn = np.repeat(np.arange(30), weight)
         assert sums[r] == pytest.approx(means[drawn].sum(axis=0))
-        assert errors["e"][r] == pytest.approx(measures.calibration_error(residual["e"][drawn]))
+        assert totals[r] == pytest.approx(residual[drawn].sum(axis=0))
+        assert np.abs(totals[r]).sum() / 30 == pytest.approx(measures.calibration_error(residual[drawn]))
 
 
 def test_the_bootstrap_does_not_depend_on_the_size_of_its_blocks(monkeypatch):
-    arguments = np.ones((10, 1)), {"e": np.arange(20.0).reshape(10, 2)}, 7
-    whole = measures.resampled(*arguments, np.random.default_rng(1))[1]["e"]
+    arguments = np.ones((10, 1)), [np.arange(20.0).reshape(10, 2)], 7
+    whole = measures.resampled(*arguments, np.random.default_rng(1))[1][0]
     monkeypatch.setattr(measures, "_BLOCK", 20)
-    assert measures.resampled(*arguments, np.random.default_rng(1))[1]["e"].tolist() == whole.tolist()
+    assert measures.resampled(*arguments, np.random.default_rng(1))[1][0].tolist() == whole.tolist()
 
 
 def test_intervals_enclose_and_depend_on_the_seed_only():
@@ -199,6 +248,67 @@ def test_intervals_enclose_and_depend_on_the_seed_only():
     pd.testing.assert_frame_equal(first, generator)
     assert (first["low"] <= first["high"]).all()
     assert first.loc["brier", "low"] < first.loc["brier", "value"] < first.loc["brier", "high"]
+
+
+def test_the_interval_of_a_calibration_error_takes_the_absolute_shift_of_gaps_near_zero():
+    residual = np.array([[0.5, 0.1], [0.5, -0.1], [0.5, 0.1], [0.5, 0.1]])
+    shifts = np.array([[-0.02, -0.1], [0.0, 0.0], [0.02, 0.05]])
+    drawn = 4 * (residual.mean(axis=0) + shifts)
+    # Gaps 0.5, far from 0, and 0.05, near it: downwards d = 0.08, 0, 0.07, upwards -0.12, 0, 0.07.
+    ends = measures.calibration_interval(residual, drawn, np.zeros(2), np.random.default_rng(0))
+    assert ends == pytest.approx((0.55 - 0.08, 0.55 + 0.12))
+    ends = measures.calibration_interval(-residual, -drawn, np.zeros(2), np.random.default_rng(0))
+    assert ends == pytest.approx((0.55 - 0.08, 0.55 + 0.12))
+    # The second gap moves by at least the variance that it has where the posteriors are right, the first one is out of reach.
+    moved = shifts[:, 1] + np.sqrt(0.04 - shifts[:, 1].var()) * np.random.default_rng(0).standard_normal((3, 2))[:, 1]
+    ends = measures.calibration_interval(residual, drawn, np.array([0.01, 0.04]), np.random.default_rng(0))
+    expected = max(0.0, 0.55 - max(shifts[:, 0] + np.abs(moved))), 0.55 - min(shifts[:, 0] + moved)
+    assert ends == pytest.approx(expected)
+    assert all(map(math.isnan, measures.calibration_interval(residual, drawn[:0], np.zeros(2), np.random.default_rng(0))))
+
+
+@pytest.mark.parametrize("resamples", [1, 2, 300])
+def test_the_interval_of_a_calibration_error_holds_its_estimate(resamples):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        p = rng.random((200, 1))
+        truth = ["x" if true else "" for true in rng.random(200) < p[:, 0]]
+        found = validation.report(pd.DataFrame(p, columns=["x"]), truth, resamples=resamples)
+        for error in (found.calibration_error, found.leading_calibration_error):
+            assert 0.0 <= error.low <= error.value <= error.high <= 1.0
+        assert (found.per_cause["low"] <= found.per_cause["calibration_error"]).all()
+        assert (found.per_cause["calibration_error"] <= found.per_cause["high"]).all()
+
+
+# Posteriors, and the log odds by which they are off.
+@pytest.mark.parametrize(
+    ("n", "draw", "off"),
+    [
+        (200, lambda rng, n: rng.random(n), 0.0),
+        (200, lambda rng, n: rng.beta(5, 2, n), 0.0),
+        (200, lambda rng, n: rng.beta(0.3, 20, n), 0.0),
+        (200, lambda rng, n: rng.random(n), 0.5),
+        (500, lambda rng, n: rng.random(n), 1.0),
+    ],
+)
+def test_the_interval_of_a_calibration_error_holds_the_truth_as_often_as_it_says(n, draw, off):
+    edges = measures.bin_edges(10)
+
+    def frequency(p):
+        return p / (p + (1.0 - p) * math.exp(-off))
+
+    many = draw(np.random.default_rng(1), 1_000_000)
+    true = abs(np.bincount(measures.bin_of(many, edges), many - frequency(many))).sum() / len(many) if off else 0.0
+    held = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        p = draw(rng, n)[:, None]
+        residual = measures.residuals(p, rng.random((n, 1)) < frequency(p), edges)
+        drawn = measures.resampled(np.ones((n, 1)), [residual], 200, rng)[1][0]
+        low, high = measures.calibration_interval(residual, drawn, measures.chance_variance(p, edges), rng)
+        held += low <= true <= high
+    # 190 of 200 are expected, less three standard errors. Quantiles of resampled errors hold a truth of 0 in none of them.
+    assert held >= 181
 
 
 def test_estimates_print_with_their_interval():
@@ -216,6 +326,34 @@ def test_unknown_causes_are_listed_with_their_nearest_neighbours():
         "line 1, case 'b', truth: unknown cause 'anemia'; nearest: anaemia",
         "line 2, case 'c', truth: unknown cause 'x1'",
     ]
+
+
+WORDS = "expected ids of causes separated by ';', or an empty cell"
+REMEDY = "leave such cases out, or empty the cell if none of the modelled causes is present"
+
+
+@pytest.mark.parametrize("word", ["unknown", "NA", "n/a", "nan", " Unknown "])
+def test_words_for_unknown_are_no_truth(word):
+    # A finding that is unknown was not observed; a truth that is unknown is not the absence of all causes.
+    with pytest.raises(ddx.CaseError) as caught:
+        validation.report(POSTERIORS, [word, "stroke", ["anaemia", word], f"stroke;{word}"])
+    said = f"truth: got {word.strip()!r}, {WORDS}; {REMEDY}"
+    assert str(caught.value).splitlines() == [f"line {i}, case {case!r}, {said}" for i, case in ((0, "a"), (2, "c"), (3, "d"))]
+    assert {reject.error for reject in caught.value.rejects} == {"not_a_value"}
+
+
+@pytest.mark.parametrize("cell", ["", " ", ";", None, NAN, np.float32("nan"), pd.NA, pd.NaT, [], [None], ()])
+def test_an_empty_truth_is_none_of_the_causes(cell):
+    found = validation.report(POSTERIORS, pd.Series(["stroke", cell, "stroke", cell], POSTERIORS.index, dtype=object))
+    assert (found.items, found.without_cause) == (2, 2)
+
+
+def test_a_true_cause_without_a_column_is_one_of_the_knowledge_base(tiny):
+    posteriors = tiny.score(pd.DataFrame({"present": ["tremor", "numbness"]}))[["anaemia"]]
+    with pytest.raises(ddx.CaseError) as caught:
+        validation.report(posteriors, ["stroke", "cva"], model=tiny)
+    why = "is a cause of tiny that has no column among the posteriors; add its column, or leave such cases out"
+    assert str(caught.value).splitlines() == [f"line 0, truth: 'stroke' {why}", f"line 1, truth: 'cva' {why}"]
 
 
 def test_aliases_are_understood_with_the_model(tiny):
@@ -257,6 +395,9 @@ def test_with_the_model_a_column_that_is_no_cause_is_refused(tiny):
     assert str(caught.value) == "posteriors: column 'strok' is no cause of tiny; nearest: stroke; take it out"
 
 
+SEQUENCE = "expected a sequence or a Series with one cell a case"
+
+
 @pytest.mark.parametrize(
     ("posteriors", "truth", "options", "message"),
     [
@@ -294,6 +435,39 @@ def test_with_the_model_a_column_that_is_no_cause_is_refused(tiny):
             {},
             "posteriors: duplicate column 'x'; keep one",
         ),
+        (
+            # The sum of many posteriors may be such a number; a posterior is none.
+            POSTERIORS.assign(anaemia=[0.1, 1.0000000000000002, 0.3, 0.4]),
+            TRUTH,
+            {},
+            "posteriors: case 'b', anaemia: got 1.0000000000000002, expected a probability from 0 to 1",
+        ),
+        (POSTERIORS, None, {}, f"truth: got None, {SEQUENCE}"),
+        (POSTERIORS, set(TRUTH), {}, f"truth: got a value of type set, {SEQUENCE}"),
+        (POSTERIORS, frozenset(TRUTH), {}, f"truth: got a value of type frozenset, {SEQUENCE}"),
+        (POSTERIORS, dict.fromkeys(TRUTH, 1), {}, f"truth: got a value of type dict, {SEQUENCE}"),
+        (POSTERIORS, pd.DataFrame(np.eye(4)), {}, f"truth: got a value of type DataFrame, {SEQUENCE}"),
+        (POSTERIORS, pd.DataFrame({"truth": TRUTH}), {}, f"truth: got a value of type DataFrame, {SEQUENCE}"),
+        (POSTERIORS, np.array([TRUTH]), {}, f"truth: got a value of type ndarray, {SEQUENCE}"),
+        (
+            POSTERIORS.to_numpy(),
+            TRUTH,
+            {},
+            "posteriors: got a value of type ndarray, expected a data frame with a row per case and a column per cause",
+        ),
+        (
+            POSTERIORS.set_axis(pd.MultiIndex.from_product([["p"], POSTERIORS.columns]), axis=1),
+            TRUTH,
+            {},
+            "posteriors: got columns of 2 levels, expected one level with the ids of the causes; flatten them",
+        ),
+        (
+            POSTERIORS.set_axis([0, 1, 2, 3, 4], axis=1),
+            TRUTH,
+            {},
+            "posteriors: got the column 0, expected the id of a cause as text; rename it",
+        ),
+        (POSTERIORS, TRUTH, {"model": "limb"}, "model: got 'limb', expected a Model; ddx.load('limb') makes one"),
         (POSTERIORS, TRUTH, {"bins": 0}, "bins: got 0, expected 1 or more"),
         (POSTERIORS, TRUTH, {"resamples": -1}, "resamples: got -1, expected 0 or more"),
         (POSTERIORS, TRUTH, {"seed": -1}, "seed: got -1, expected 0 or more"),
@@ -439,6 +613,14 @@ def test_observed_is_a_probability_for_all_findings_or_by_kind(tiny):
         ({"n": 1, "seed": np.int64(-1)}, "seed: got -1, expected 0 or more"),
         ({"n": 1, "seed": 20.5}, "seed: got 20.5, expected a whole number"),
         ({"n": 1, "observed": 1.5}, "observed: got 1.5, expected a probability from 0 to 1"),
+        ({"n": 2, "observed": None}, "observed: got None, expected a probability from 0 to 1, or one for each kind"),
+        ({"n": 2, "observed": "x"}, "observed: got 'x', expected a probability from 0 to 1, or one for each kind"),
+        ({"n": 2, "observed": "abc"}, "observed: got 'abc', expected a probability from 0 to 1, or one for each kind"),
+        ({"n": 2, "observed": {"lab": "x"}}, "observed: lab: got 'x', expected a probability from 0 to 1"),
+        (
+            {"n": 2, "observed": {1: 0.5}},
+            "observed: unknown kind 1; known: history, symptom, sign, bedside_test, lab, context",
+        ),
         ({"n": 1, "observed": NAN}, "observed: got nan, expected a probability from 0 to 1"),
         ({"n": 1, "observed": {"lab": -0.5}}, "observed: lab: got -0.5, expected a probability from 0 to 1"),
         (
@@ -451,6 +633,24 @@ def test_what_cannot_be_simulated_is_refused(tiny, arguments, message):
     with pytest.raises(ddx.UsageError) as caught:
         simulate(tiny, **arguments)
     assert str(caught.value) == message
+
+
+def test_the_name_of_a_knowledge_base_is_no_model():
+    message = r"^model: got 'limb', expected a Model; ddx\.load\('limb'\) makes one$"
+    with pytest.raises(ddx.UsageError, match=message):
+        simulate("limb", 2)
+    with pytest.raises(ddx.UsageError, match=message):
+        validation.evaluate_file("cases.csv", "limb")
+
+
+def test_the_column_of_the_truth_has_a_name(tiny):
+    with pytest.raises(ddx.UsageError, match=r"^truth: got None, expected the name of a column$"):
+        validation.evaluate_file("cases.csv", tiny, truth=None)
+
+
+@pytest.mark.parametrize("kind", [tuple, np.array, pd.Index, pd.array, lambda t: pd.Series(t, index=POSTERIORS.index)])
+def test_a_truth_may_be_any_sequence(kind):
+    assert validation.report(POSTERIORS, kind(TRUTH), resamples=0).top_1.value == 0.75
 
 
 # Parameter recovery: the model scores its own cases, so its posteriors must be right as often as they say.

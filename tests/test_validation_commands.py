@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from runs import chunked
 
@@ -148,6 +150,8 @@ def test_evaluate_prints_json_without_nan(run, cases, tiny):
     assert [item["rank"] for item in document["by_item"]] == report.by_item["rank"].tolist()
     assert len(document["reliability"]) == 4
     assert document["per_cause"]["myopathy"]["top_1"] is None
+    assert document["overall"]["calibration_error_by_chance"] == dict(report.overall.loc["calibration_error_by_chance"])
+    assert (document["cells_dropped"], document["rejects"]) == (0, [])
 
 
 def test_rejected_rows_are_left_out_and_make_exit_code_1(run, cases, tiny_folder):
@@ -165,6 +169,37 @@ def test_rejected_rows_are_left_out_and_make_exit_code_1(run, cases, tiny_folder
         "line 8: got 2 cells, the header has 6",
         "3 cases scored, 4 rejected",
     ]
+
+
+def test_an_unknown_truth_rejects_its_row_and_an_empty_one_is_none_of_the_causes(run, tmp_path, tiny, tiny_folder):
+    words = ["stroke", "unknown", "NA", "n/a", "nan", "anaemia; unknown", "", "  "]
+    rows = "".join(f"{case},1,{word}\n" for case, word in zip("abcdefgh", words, strict=True))
+    (tmp_path / "cases.csv").write_text("case_id,tremor,final_diagnosis\n" + rows, encoding="utf-8")
+    remedy = "leave such cases out, or empty the cell if none of the modelled causes is present"
+    said = f"expected ids of causes separated by ';', or an empty cell; {remedy}"
+    got = [(3, "b", "unknown"), (4, "c", "NA"), (5, "d", "n/a"), (6, "e", "nan"), (7, "f", "unknown")]
+    lines = [f"line {line}, case {case!r}, final_diagnosis: got {word!r}, {said}" for line, case, word in got]
+    for option in ([], ["--lenient"]):
+        code, out, err = run("evaluate", "cases.csv", "--kb", tiny_folder, "--resamples", 0, *option)
+        assert (code, err.splitlines()) == (1, [*lines, "3 cases scored, 5 rejected"])
+        assert out.startswith("3 cases, 1 true causes, 2 without any.")
+    frame = pd.DataFrame({"case_id": list("abcdefgh"), "tremor": 1, "final_diagnosis": words})
+    frame.to_parquet(tmp_path / "cases.parquet")
+    frame.to_json(tmp_path / "cases.jsonl", orient="records", lines=True)
+    for name in ("cases.parquet", "cases.jsonl"):
+        found = validation.evaluate_file(tmp_path / name, tiny, resamples=0)
+        assert [(r.case_id, r.value, r.error) for r in found.rejects] == [(case, word, "not_a_value") for _, case, word in got]
+
+
+def test_no_value_of_a_typed_file_is_an_empty_truth(tmp_path, tiny):
+    column = pa.array([float("nan"), None], pa.float64())
+    pq.write_table(pa.table({"tremor": [1, 0], "final_diagnosis": column}), tmp_path / "cases.parquet")
+    found = validation.evaluate_file(tmp_path / "cases.parquet", tiny, resamples=0)
+    assert (found.truth.tolist(), found.report.without_cause, found.rejects) == (["", ""], 2, ())
+    rows = '{"tremor": 1, "final_diagnosis": null}\n{"tremor": 1, "final_diagnosis": ["unknown"]}\n'
+    (tmp_path / "cases.jsonl").write_text(rows, encoding="utf-8")
+    found = validation.evaluate_file(tmp_path / "cases.jsonl", tiny, resamples=0)
+    assert (found.truth.tolist(), [reject.value for reject in found.rejects]) == ([""], ["unknown"])
 
 
 def test_the_column_of_the_truth_may_have_any_name(run, cases, tiny_folder):
@@ -247,7 +282,21 @@ def test_lenient_evaluation_drops_cells_and_says_so(run, tmp_path, tiny, tiny_fo
     assert (found.rows, found.scored, found.rejected, found.cells_dropped) == (4, 2, 2, 2)
     expected = tiny.score(pd.DataFrame({"case_id": ["a", "b"], "tremor": ["", "1"]}))
     np.testing.assert_array_equal(found.posteriors.to_numpy(), expected.to_numpy())
-    assert [item["truth"] for item in json.loads(out)["by_item"]] == ["stroke", "anaemia"]
+    document = json.loads(out)
+    assert [item["truth"] for item in document["by_item"]] == ["stroke", "anaemia"]
+    assert document["cells_dropped"] == 2
+    fields = ["line", "case_id", "column", "value", "error", "message"]
+    assert [list(reject) for reject in document["rejects"]] == [fields] * 4
+    message = "unknown cause 'strok'; nearest: stroke"
+    assert list(document["rejects"][3].values()) == [5, "c", "final_diagnosis", "strok", "unknown_id", message]
+    assert [reject["message"] for reject in document["rejects"]] == [line.split(": ", 1)[1] for line in err.splitlines()[:4]]
+
+
+def test_the_help_of_evaluate_says_what_lenient_and_json_leave(run):
+    said = " ".join(run("evaluate", "--help")[1].replace("\u2502", " ").split())
+    assert "a truth that is no cause rejects its row still" in said
+    assert "and the rejects as JSON" in said
+    assert "empty: none of the modelled causes" in said
 
 
 def test_evaluate_without_a_usable_case_says_why(run, cases, tiny_folder):

@@ -292,15 +292,24 @@ def simulate(
 @app.command()
 def evaluate(
     cases: Annotated[str, typer.Argument(help="Cases with their true causes, as for ddx score; - is standard input.")],
-    truth: Annotated[str, typer.Option(help="Column of the true causes, separated by ';'; empty: none.")] = "final_diagnosis",
+    truth: Annotated[
+        str, typer.Option(help="Column of the true causes, separated by ';'; empty: none of the modelled causes.")
+    ] = "final_diagnosis",
     kb: Kb = "limb",
     setting: Setting = None,
     bins: Annotated[int, typer.Option(min=1, help="Bins of the reliability table.")] = 10,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals; 0 leaves them out.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
-    lenient: Lenient = False,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap resamples for the intervals of estimates; 0: none.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples, and of what chance alone makes.")] = 0,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient", help="Drop an offending cell instead of its row; a truth that is no cause rejects its row still."
+        ),
+    ] = False,
     encoding: Annotated[str, typer.Option(help="Character encoding of the cases.")] = "utf-8",
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print all measures, with those of every item, and the rejects as JSON.")
+    ] = False,
 ) -> None:
     """Score cases whose causes are known, and measure how good the posteriors are.
 

@@ -29,6 +29,9 @@ _NAMES = {
 }
 
 
+_REJECT = ("line", "case_id", "column", "value", "error", "message")
+
+
 def fractions(given: Sequence[str]) -> float | dict[str, float]:
     """``--observed``: one number for all findings, or KIND=NUMBER for some kinds."""
     from ddx.validation.simulation import OBSERVED
@@ -77,7 +80,7 @@ def evaluation_tables(found: Evaluation, model: Model) -> None:
 
 
 def evaluation_json(found: Evaluation, model: Model) -> None:
-    """Everything as one JSON object; what is not a finite number is null."""
+    """All measures and the rejects as one JSON object; what is not a finite number is null."""
     report, kb = found.report, model.knowledge
     document: dict[str, Any] = {
         "knowledge_base": {"name": kb.name, "version": kb.version, "digest": kb.digest},
@@ -85,6 +88,8 @@ def evaluation_json(found: Evaluation, model: Model) -> None:
         "rows": found.rows,
         "scored": found.scored,
         "rejected": found.rejected,
+        "cells_dropped": found.cells_dropped,
+        "rejects": [{name: getattr(reject, name) for name in _REJECT} for reject in found.rejects],
         **_document(report),
     }
     print(json.dumps(finite(document), indent=2, allow_nan=False))

@@ -13,9 +13,10 @@ from ddx.batch import STREAM, Chunk, Scorer, Source, check_encoding
 from ddx.cases import CASE_ID, LISTS, CaseIds, Reject
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
+from ddx.validation.arguments import check_model
 from ddx.validation.reports import Report, report
 from ddx.validation.simulation import TRUTH
-from ddx.validation.truth import true_causes
+from ddx.validation.truth import is_null, true_causes
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,9 @@ def evaluate_file(
     ----------
     source : file of cases in a format of ``score_file``, wide or in list form; "-" is standard input (CSV)
     model : the knowledge base and the setting
-    truth : the column with ids or aliases of the true causes, separated by ';'; an empty cell says that none is present
+    truth : the column with ids or aliases of the true causes, separated by ';'; an empty cell (null, nan) says that none of
+        the modelled causes is present. A case whose causes are not known has no place here: 'unknown', 'NA' and the like are
+        rejects
     lenient : drop an offending cell (or an unknown column) instead of rejecting its row
     encoding : of the source
     bins, resamples, seed : see ``report``
@@ -63,6 +66,9 @@ def evaluate_file(
         The source cannot be read as a table of cases, has no such column, or no row of it can be used.
     """
     check_encoding(encoding)
+    check_model(model)
+    if not isinstance(truth, str):
+        raise UsageError(f"truth: got {truth!r}, expected the name of a column")
     source = str(source)
     scorer = Scorer(model, lenient=lenient)
     rejects: list[Reject] = []
@@ -125,7 +131,8 @@ def _split(chunk: Chunk, truth: str) -> tuple[list[str], Chunk]:
     if not at:
         return [""] * len(chunk.lines), chunk
     column = chunk.cells[at[0]]
-    answers = ["" if a is None else str(a) for a in (column.to_pylist() if hasattr(column, "to_pylist") else column)]
+    cells = column.to_pylist() if hasattr(column, "to_pylist") else column
+    answers = ["" if is_null(cell) else str(cell) for cell in cells]
     kept = [i for i in range(len(chunk.names)) if i != at[0]]
     return answers, replace(chunk, names=tuple(chunk.names[i] for i in kept), cells=[chunk.cells[i] for i in kept])
 

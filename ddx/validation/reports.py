@@ -17,6 +17,7 @@ from ddx.diagnosis import LOG_EVIDENCE, NONE
 from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.validation import measures
+from ddx.validation.arguments import cells_of, check_model, check_posteriors
 from ddx.validation.measures import Estimate
 from ddx.validation.truth import true_causes
 
@@ -47,8 +48,9 @@ class Report:
     calibration_error : expected calibration error over all posteriors (every cause of every case), in bins of equal width.
         Most posteriors are small and right, which makes this number small
     leading_calibration_error : the same over the leading cause of each case only: is it true as often as its posterior says?
+        Of several with the same posterior, the share that is true: the average over which of them is named
     calibration_error_by_chance, leading_calibration_error_by_chance : mean (and 2.5 % and 97.5 % quantile) of both if every
-        posterior were exactly right: a calibration error is never 0
+        posterior were exactly right: a calibration error is never 0. No bootstrap: they are there without resamples as well
     per_cause : frame, a row per cause: true (cases that have it), expected (sum of its posteriors), top_1, top_3, top_5 of its
         items, posterior (mean where it is true), log_score, brier (both add up to the overall ones), calibration_error and its
         interval low, high
@@ -56,7 +58,8 @@ class Report:
         its 95 % Wilson interval frequency_low, frequency_high
     by_item : frame, a row per item: case, truth, rank, posterior, wrong (the leading wrong cause), wrong_posterior
 
-    Intervals of estimates are 2.5 % and 97.5 % quantiles over resamples of the cases.
+    Intervals of estimates are 2.5 % and 97.5 % quantiles over resamples of the cases; those of calibration errors, whose
+    resamples lie above the estimate, are corrected for that (``measures.calibration_interval``).
     """
 
     cases: int
@@ -99,12 +102,14 @@ def report(
     Parameters
     ----------
     posteriors : a row per case, a column per cause, as ``Model.score`` returns it or ``ddx score`` writes it; none_of_these,
-        log_evidence, and the columns of leading causes and intervals are read over, and a column case_id names the cases
+        log_evidence, and the columns of leading causes and intervals are read over, and a column case_id names the cases.
+        Nothing outside 0 to 1 is clipped, not even by rounding
     truth : ids of the true causes of every case, separated by ';', in the order of the rows; a Series must have the same index.
-        Empty (or nan): none of the causes is present - leave out cases whose causes are unknown
+        Empty (None, nan, pd.NA): none of the causes is present. Leave out cases whose causes are unknown; the words 'unknown',
+        'NA', 'n/a' and 'nan' are refused
     model : with it, aliases of causes are understood too, and a column that is none of its causes is refused
     bins : of equal width for calibration
-    resamples : bootstrap resamples of the cases; 0 leaves intervals out
+    resamples : bootstrap resamples of the cases; 0 leaves the intervals of estimates out
     seed : of the resamples; an integer or a numpy Generator
 
     Returns
@@ -114,14 +119,18 @@ def report(
     Raises
     ------
     UsageError
-        Posteriors and truth that do not fit, numbers that are no probabilities.
+        Posteriors and truth that do not fit or are of another kind (a truth without an order, such as a set), numbers that are
+        no probabilities.
     CaseError
-        Names that are no causes; all of them are listed, ``line`` counting the rows from 0.
+        Names that are no causes, or words for what is unknown; all of them are listed, ``line`` counting the rows from 0.
     """
     whole("bins", bins, 1)
     whole("resamples", resamples, 0)
     if not isinstance(seed, np.random.Generator):
         whole("seed", seed, 0)
+    check_posteriors(posteriors)
+    if model is not None:
+        check_model(model)
     if CASE_ID in posteriors:
         posteriors = posteriors.set_index(CASE_ID)
     frame = _of_causes(posteriors, model)
@@ -163,16 +172,14 @@ def _probabilities(frame: pd.DataFrame) -> Floats:
     if len(wrong):
         row, column = (int(i) for i in wrong[0])
         place = f"case {str(frame.index[row])!r}, {frame.columns[column]}"
-        raise UsageError(f"posteriors: {place}: got {p[row, column]:g}, expected a probability from 0 to 1")
+        raise UsageError(f"posteriors: {place}: got {float(p[row, column])!r}, expected a probability from 0 to 1")
     return p
 
 
 def _cells(frame: pd.DataFrame, truth: pd.Series[Any] | Sequence[Hashable]) -> Sequence[Hashable]:
-    if isinstance(truth, str):
-        raise UsageError(f"truth: got the text {truth!r}, expected one text a case")
     if isinstance(truth, pd.Series) and len(truth) == len(frame) and not truth.index.equals(frame.index):
         raise UsageError("truth: its index differs from that of the posteriors; reindex it, or give a list in their order")
-    cells = list(truth)
+    cells = cells_of(truth)
     if len(cells) != len(frame):
         raise UsageError(f"truth: got {len(cells)} cases, the posteriors have {len(frame)}")
     return cells
@@ -192,20 +199,24 @@ def _measure(
     rank = measures.rank_of_truth(p, truth)
     log_score, brier = measures.log_scores(p, truth), measures.brier_scores(p, truth)
     n = len(p)
-    leader = p.argmax(axis=1)[:, None]
-    lead, lead_true = np.take_along_axis(p, leader, axis=1), np.take_along_axis(truth, leader, axis=1)
+    lead, lead_true, lead_weight = measures.leading(p, truth)
+    named = lead_weight > 0.0
     hits = [(truth & (rank <= k)).sum(axis=1) for k in TOP]
     columns = np.column_stack([truth.sum(axis=1), *hits, log_score.sum(axis=1), brier.sum(axis=1)]).astype(np.float64)
-    residual = {"all": measures.residuals(p, truth, edges), "leading": measures.residuals(lead, lead_true, edges)}
-    residual |= {cause: measures.residuals(p[:, [k]], truth[:, [k]], edges) for k, cause in enumerate(causes)}
-    sums, errors = measures.resampled(columns, residual, resamples, rng)
+    # Calibration of all posteriors, of the leading ones, of every cause.
+    residuals = [measures.residuals(p, truth, edges), measures.residuals(lead, lead_true, edges)]
+    residuals += [measures.residuals(p[:, [k]], truth[:, [k]], edges) for k in range(len(causes))]
+    sums, drawn = measures.resampled(columns, residuals, resamples, rng)
     value, draws = _means(columns.sum(axis=0)[None], n)[0], _means(sums, n)
     estimates = [Estimate(float(v), *measures.interval(d)) for v, d in zip(value, draws.T, strict=True)]
-    calibration = {
-        name: Estimate(measures.calibration_error(r), *measures.interval(errors[name])) for name, r in residual.items()
-    }
-    chance = [measures.calibration_error_by_chance(q, edges, min(resamples, _CHANCE), rng) for q in (p, lead)]
-    by_chance = [Estimate(float(c.mean()) if len(c) else float("nan"), *measures.interval(c)) for c in chance]
+    weighted: list[tuple[Floats, Floats | float]] = [(p, 1.0), (p[named], lead_weight[named])]
+    chance = [measures.calibration_error_by_chance(q, edges, _CHANCE, rng, weight) for q, weight in weighted]
+    by_chance = [Estimate(float(c.mean()), *measures.interval(c)) for c in chance]
+    weighted += [(p[:, [k]], 1.0) for k in range(len(causes))]
+    calibration = []
+    for residual, draw, (q, weight) in zip(residuals, drawn, weighted, strict=True):
+        ends = measures.calibration_interval(residual, draw, measures.chance_variance(q, edges, weight), rng)
+        calibration.append(Estimate(measures.calibration_error(residual), *ends))
     return Report(
         cases=n,
         items=int(truth.sum()),
@@ -215,11 +226,11 @@ def _measure(
         top_5=estimates[2],
         log_score=estimates[3],
         brier=estimates[4],
-        calibration_error=calibration["all"],
-        leading_calibration_error=calibration["leading"],
+        calibration_error=calibration[0],
+        leading_calibration_error=calibration[1],
         calibration_error_by_chance=by_chance[0],
         leading_calibration_error_by_chance=by_chance[1],
-        per_cause=_per_cause(causes, p, truth, rank, log_score, brier, calibration),
+        per_cause=_per_cause(causes, p, truth, rank, log_score, brier, calibration[2:]),
         reliability=_reliability(p, truth, edges),
         leading_reliability=_reliability(lead, lead_true, edges),
         by_item=_by_item(index, causes, p, truth, rank),
@@ -239,7 +250,7 @@ def _per_cause(
     rank: Ints,
     log_score: Floats,
     brier: Floats,
-    calibration: dict[str, Estimate],
+    calibration: list[Estimate],
 ) -> pd.DataFrame:
     count = truth.sum(axis=0)
     with np.errstate(invalid="ignore"):
@@ -247,16 +258,15 @@ def _per_cause(
         columns |= {f"top_{k}": (truth & (rank <= k)).sum(axis=0) / count for k in TOP}
         columns["posterior"] = np.where(truth, p, 0.0).sum(axis=0) / count
     columns |= {"log_score": log_score.mean(axis=0), "brier": brier.mean(axis=0)}
-    estimates = [calibration[cause] for cause in causes]
     columns |= {
-        "calibration_error": [e.value for e in estimates],
-        "low": [e.low for e in estimates],
-        "high": [e.high for e in estimates],
+        "calibration_error": [e.value for e in calibration],
+        "low": [e.low for e in calibration],
+        "high": [e.high for e in calibration],
     }
     return pd.DataFrame(columns, index=pd.Index(causes, name="cause"))
 
 
-def _reliability(p: Floats, truth: NDArray[np.bool_], edges: Floats) -> pd.DataFrame:
+def _reliability(p: Floats, truth: NDArray[np.bool_] | Floats, edges: Floats) -> pd.DataFrame:
     frame = pd.DataFrame(measures.reliability(p, truth, edges))
     return frame.astype({"count": np.int64})
 

@@ -12,7 +12,8 @@ first in a random order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, get_args, get_type_hints
+from numbers import Real
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from ddx.inference.rows import expit
 from ddx.knowledge import Finding, KnowledgeBase
 from ddx.knowledge.ages import age_limits
 from ddx.network import LayeredNetwork
+from ddx.validation.arguments import check_model
 
 if TYPE_CHECKING:
     from ddx.diagnosis import Model
@@ -67,6 +69,7 @@ def simulate(
     UsageError
         A number of cases or a seed that is negative or not whole, unknown kinds, probabilities outside [0, 1].
     """
+    check_model(model)
     whole("n", n, 0)
     if not isinstance(seed, np.random.Generator):
         whole("seed", seed, 0)
@@ -82,15 +85,17 @@ def simulate(
 def _chances(observed: Observed) -> dict[str, float]:
     """Kind -> probability that a finding (or risk factor) of this kind is observed."""
     if not isinstance(observed, Mapping):
-        given = dict.fromkeys(KINDS[:-1], float(observed))
+        given: dict[str, Any] = dict.fromkeys(KINDS[:-1], observed)
     else:
-        given = {kind: float(p) for kind, p in observed.items()}
+        given = dict(observed)
         for kind in given:
             if kind not in KINDS:
-                raise UsageError(f"observed: unknown kind {kind!r}{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
+                raise UsageError(f"observed: unknown kind {kind!r}{nearest(str(kind), KINDS)}; known: {', '.join(KINDS)}")
     for kind, p in given.items():
-        if not 0.0 <= p <= 1.0:
-            where = f"observed: {kind}" if isinstance(observed, Mapping) else "observed"
+        where, also = (f"observed: {kind}", "") if isinstance(observed, Mapping) else ("observed", ", or one for each kind")
+        if isinstance(p, bool) or not isinstance(p, Real):
+            raise UsageError(f"{where}: got {p!r}, expected a probability from 0 to 1{also}")
+        if not 0.0 <= float(p) <= 1.0:
             raise UsageError(f"{where}: got {p:g}, expected a probability from 0 to 1")
     return dict.fromkeys(KINDS, OBSERVED) | {CONTEXT: 1.0} | given
 
