@@ -653,7 +653,171 @@ DEFECTS = {
             "studies.csv.quantity: no prevalence for neuropathy",
         ],
     ),
+    "negative_numerator_of_an_incidence": (
+        [cell(S, "prior_stroke", "numerator", "-3")],
+        ["studies.csv:<prior_stroke>.numerator: got '-3', expected 0 or more", "studies.csv.quantity: no incidence for stroke"],
+    ),
+    "no_episode_of_an_incidence": (
+        [cell(S, "prior_stroke", "numerator", "0")],
+        [
+            "studies.csv:<prior_stroke>.numerator: got 0 episodes, which bound a rate and make none: leave it empty and give "
+            "low and high",
+            "studies.csv.quantity: no incidence for stroke",
+        ],
+    ),
+    "negative_counts": (
+        [cell(S, "prior_neuropathy", "numerator", "-20"), cell(S, "prior_neuropathy", "denominator", "-1000")],
+        [
+            "studies.csv:<prior_neuropathy>.numerator: got '-20', expected 0 or more",
+            "studies.csv:<prior_neuropathy>.denominator: got '-1000', expected 0 or more",
+            "studies.csv.quantity: no prevalence for neuropathy",
+        ],
+    ),
+    "counts_of_400_digits": (
+        [
+            cell(S, "prior_neuropathy", "numerator", "1" + 400 * "0"),
+            cell(S, "prior_neuropathy", "denominator", "1" + 401 * "0"),
+        ],
+        [
+            "studies.csv:<prior_neuropathy>.numerator: got a number of 401 digits, expected at most 1000000000000",
+            "studies.csv:<prior_neuropathy>.denominator: got a number of 402 digits, expected at most 1000000000000",
+            "studies.csv.quantity: no prevalence for neuropathy",
+        ],
+    ),
+    "negative_year": (
+        [cell(R, "jones_2010", "year", "-5")],
+        ["sources.csv:<jones_2010>.year: got '-5', expected 0 or more"],
+    ),
+    "negative_level": (
+        [cell(F, "absent_ankle_jerks", "level", "-1")],
+        ["findings.csv:<absent_ankle_jerks>.level: got '-1', expected 0 or more"],
+    ),
+    "digits_of_another_script": (
+        [cell(R, "jones_2010", "year", "٢٠١٠"), cell(S, "or_anaemia_female", "value", "٢")],
+        [
+            "sources.csv:<jones_2010>.year: got '٢٠١٠', expected a whole number",
+            "studies.csv:<or_anaemia_female>.value: got '٢', expected a number",
+        ],
+    ),
+    "control_characters": (
+        [cell(C, "anaemia", "description", "Too little\x00."), cell(R, "jones_2010", "citation", "\x1b[31mJones")],
+        [
+            "causes.csv:<anaemia>.description: got the control character '\\x00' in a text",
+            "sources.csv:<jones_2010>.citation: got the control character '\\x1b' in a text",
+            "findings.csv:<low_haemoglobin>.id: low_haemoglobin is linked to no cause",
+        ],
+    ),
+    "odds_ratio_beyond_belief": (
+        [cell(S, "or_anaemia_female", "value", "1e308")],
+        ["studies.csv:<or_anaemia_female>.value: got 1e+308, expected odds_ratio between 0.0001 and 10000"],
+    ),
+    "interval_of_an_odds_ratio_beyond_belief": (
+        [cell(S, "or_stroke_old", "high", "1e300")],
+        ["studies.csv:<or_stroke_old>.high: got 1e+300, expected odds_ratio between 1e-08 and 1e+08"],
+    ),
+    "incidence_beyond_belief": (
+        [cell(S, "prior_stroke", "value", "1e5")],
+        [
+            "studies.csv:<prior_stroke>.value: got 100000, expected incidence between 1e-12 and 1000",
+            "studies.csv.quantity: no incidence for stroke",
+        ],
+    ),
+    "interval_of_everything": (
+        [cell(S, "link_stroke_tremor", "low", "0"), cell(S, "link_stroke_tremor", "high", "1")],
+        [
+            "studies.csv:<link_stroke_tremor>.low: got 0 to 1, which every probability is in: narrow the interval, or leave it "
+            "out"
+        ],
+    ),
+    "counts_of_unknown_kind": (
+        [cell(S, "prior_neuropathy", "counts", "")],
+        [
+            "studies.csv:<prior_neuropathy>.counts: got an empty cell beside a numerator and a denominator, expected reported "
+            "or derived",
+            "studies.csv.quantity: no prevalence for neuropathy",
+        ],
+    ),
     # kb.toml
+    "toml_schema_version_true": (
+        [text(K, "schema_version = 1", "schema_version = true")],
+        ["kb.toml.schema_version: got True, expected a whole number"],
+    ),
+    "toml_settings_are_text": (
+        [
+            text(K, '[settings]\nclinic = "People who come to a clinic"', ""),
+            text(K, 'name = "tiny"', 'name = "tiny"\nsettings = ""'),
+        ],
+        ["kb.toml.settings: got '', expected a table"],
+    ),
+    "toml_number_of_400_digits": (
+        [text(K, "below = 12.0", f"below = 1{400 * '0'}"), text(K, "25.0]", f"1{400 * '0'}]")],
+        [
+            f"kb.toml.measurements.haemoglobin_g_dl.{place}: got a whole number of more than 64 bits"
+            for place in ("plausible[1]", "findings[0].below")
+        ],
+    ),
+    "toml_infinite_limit": (
+        [text(K, "25.0]", "inf]")],
+        ["kb.toml.measurements.haemoglobin_g_dl.plausible: got [1.5, inf], expected [low, high]"],
+    ),
+    "toml_number_of_5000_digits": (
+        [text(K, "schema_version = 1", f"schema_version = {5000 * '1'}")],
+        [
+            "kb.toml: cannot be read: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; "
+            "use sys.set_int_max_str_digits() to increase the limit"
+        ],
+    ),
+    "toml_lists_in_lists": (
+        [text(K, 'name = "tiny"', f'a = {3000 * "["}{3000 * "]"}\nname = "tiny"')],
+        ["kb.toml: cannot be read: lists or tables within each other, too deep"],
+    ),
+    "toml_tables_in_tables": (
+        [text(K, 'clinic = "People', f'{3000 * "a."}a = 1\nclinic = "People')],
+        [f"kb.toml.settings{8 * '.a'}: lists or tables within each other, more than 8 deep"],
+    ),
+    "toml_control_character": (
+        [text(K, 'licence = "CC0-1.0"', 'licence = "\\u001b[0m"')],
+        ["kb.toml.licence: got the control character '\\x1b' in a text"],
+    ),
+    "measurement_without_unit": (
+        [text(K, 'unit = "g/dl"', 'unit = ""')],
+        ["kb.toml.measurements.haemoglobin_g_dl.unit: got '', expected a unit (1 for a number without)"],
+    ),
+    "measurement_of_a_level": (
+        [text(K, '"low_haemoglobin", below = 12.0', '"sudden_onset", below = 12.0')],
+        [
+            "kb.toml.measurements.haemoglobin_g_dl.findings[0]: got 'sudden_onset', a level of onset; a measurement makes "
+            "findings of their own"
+        ],
+    ),
+    "measurement_limits_overlap": (
+        [
+            text(
+                K,
+                ', below = 13.0, sex = "male" },',
+                ', below = 13.0, sex = "male" },\n    { finding = "fatigue", at_least = 12.5 },',
+            )
+        ],
+        [
+            "kb.toml.measurements.haemoglobin_g_dl.findings[2]: low_haemoglobin below 13 and fatigue at_least 12.5 are both "
+            "present in between: move the limits apart"
+        ],
+    ),
+    "measurement_limits_against_an_implication": (
+        [
+            cell(F, "low_haemoglobin", "implies", "fatigue"),
+            text(
+                K,
+                ', below = 13.0, sex = "male" },',
+                ', below = 13.0, sex = "male" },\n    { finding = "fatigue", below = 12.5 },',
+            ),
+            *(cell(S, f"link_anaemia_{f}", "value", "0.8") for f in ("low_haemoglobin", "fatigue")),
+        ],
+        [
+            "kb.toml.measurements.haemoglobin_g_dl.findings[1]: low_haemoglobin (below 13) implies fatigue (below 12.5), which "
+            "its values need not have: swap the limits"
+        ],
+    ),
     "toml_broken": (
         [text(K, 'name = "tiny"', "name = tiny")],
         ["kb.toml: cannot be read: Invalid value (at line 1, column 8)"],
@@ -662,7 +826,7 @@ DEFECTS = {
         [text(K, "title =", "titel =")],
         ["kb.toml.titel: unknown key; nearest: title", "kb.toml.title: key is missing"],
     ),
-    "toml_type": ([text(K, '"1.2.3"', "123")], ["kb.toml.version: got 123, expected str"]),
+    "toml_type": ([text(K, '"1.2.3"', "123")], ["kb.toml.version: got 123, expected text"]),
     "toml_schema_version": (
         [text(K, "schema_version = 1", "schema_version = 2")],
         ["kb.toml.schema_version: got 2, this ddx reads 1"],
@@ -738,12 +902,21 @@ def test_a_prior_above_one_is_a_problem_and_not_a_crash(edit):
 def test_everybody_having_a_finding_makes_a_leak(edit):
     """The step that the slope is taken over stays below 1."""
     edit.cell(S, "leak_fatigue", "quantity", "population_frequency")
+    edit.cell(S, "leak_fatigue", "counts", "derived")
     leaks = []
     for counted in ("9999", "10000"):
         for column, value in (("value", str(int(counted) / 10000)), ("numerator", counted), ("denominator", "10000")):
             edit.cell(S, "leak_fatigue", column, value)
         leaks.append(read_knowledge(edit.folder)[0].parameters["leak:fatigue"].value)
     assert 0.9 < leaks[0] < leaks[1] < 1.0
+
+
+def test_a_milder_and_a_severer_limit_and_limits_that_meet_are_no_contradiction(edit):
+    """Mild and severe lie within each other, 13 is the end of one range and the beginning of the other, women are no men."""
+    old = ', below = 13.0, sex = "male" },'
+    others = ("below = 10.0", "at_least = 13.0", 'at_least = 12.0, sex = "female"')
+    edit.text(K, old, "".join([old, *(f'\n    {{ finding = "fatigue", {limit} }},' for limit in others)]))
+    assert problems_after(edit) == []
 
 
 def test_a_table_that_is_a_directory(edit):

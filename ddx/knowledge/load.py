@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,9 @@ from ddx.knowledge import tables as t
 from ddx.knowledge.ages import part_problems
 from ddx.knowledge.check import check
 from ddx.knowledge.measurements import read_measurements
-from ddx.knowledge.parameters import QUANTITIES, RATIOS, collect
+from ddx.knowledge.meta import read_meta
+from ddx.knowledge.numbers import number_problems
+from ddx.knowledge.parameters import QUANTITIES, collect
 from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
@@ -28,7 +29,6 @@ from ddx.knowledge.schema import (
     Syndrome,
 )
 
-SCHEMA_VERSION = 1
 FILES = ("kb.toml", "causes.csv", "syndromes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
 
 Item = TypeVar("Item", Cause, Syndrome, Finding, Context, Source, Study)
@@ -150,7 +150,7 @@ def load_knowledge(name: str | Path) -> KnowledgeBase:
 def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     """The knowledge base in a folder, None when kb.toml cannot be used, and all problems of its files."""
     problems: list[Problem] = []
-    meta = _toml(folder / "kb.toml", problems)
+    meta = read_meta(folder / "kb.toml", problems)
     unread: set[str] = set()
     causes = _items(folder / "causes.csv", _CAUSES, Cause, problems, unread)
     syndromes: dict[str, Syndrome] = {}
@@ -272,82 +272,8 @@ def _resolved(
         for named in (study.context, *study.group):
             if named in parts:
                 found += part_problems(study, parts[named])
-        found += _number_problems(study)
+        found += number_problems(study)
         problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
         if not found and not waiting:
             usable.append(study)
     return usable
-
-
-def _number_problems(study: Study) -> Iterable[tuple[str, str]]:
-    x, n = study.numerator, study.denominator
-    ratio = study.quantity in (*RATIOS, "crude_ratio", "incidence")
-    if ratio:
-        if study.value <= 0.0:
-            yield "value", f"got {study.value:g}, expected a number above 0"
-    elif not 0.0 <= study.value <= 1.0:
-        yield "value", f"got {study.value:g}, expected a probability"
-    elif study.value in (0.0, 1.0) and not n:
-        yield "value", f"got {study.value:g} without a denominator: certainty needs a count, else a value inside (0, 1)"
-    if (study.low is None) != (study.high is None):
-        yield "low", "low and high come together"
-    elif study.low is not None and study.high is not None and (study.low < 0.0 or (study.high > 1.0 and not ratio)):
-        bound, limit = ("low", study.low) if study.low < 0.0 else ("high", study.high)
-        yield bound, f"got {limit:g}, expected {'0 or more' if ratio else 'a probability'}"
-    elif study.low is not None and study.high is not None and not study.low <= study.value <= study.high:
-        yield "low", f"got {study.low:g} to {study.high:g}, which does not hold the value {study.value:g}"
-    elif study.low is not None and study.low == study.high:
-        yield "low", "the interval has no width"
-    if study.interval and study.low is None and study.high is None:
-        yield "interval", f"got {study.interval!r} without low and high"
-    if study.counts and n is None:
-        yield "counts", f"got {study.counts!r} without a denominator"
-    if x is not None and n is None and study.quantity != "incidence":
-        yield "denominator", "got an empty cell beside a numerator"
-    if study.counts == "reported" and x is None:
-        yield "numerator", "got an empty cell, counts = reported needs one"
-    if n is not None and n <= 0:
-        yield "denominator", f"got {n}, expected a number above 0"
-    elif x is not None and n is not None and study.quantity != "incidence":
-        if not 0 <= x <= n:
-            yield "numerator", f"got {x} of {n}"
-        elif abs(x / n - study.value) > 0.005 + 0.5 / n:
-            yield "value", f"got {study.value:g}, the counts {x}/{n} make {x / n:.4g}"
-
-
-_META = ("name", "version", "schema_version", "title", "licence", "intended_use", "default_setting", "settings", "measurements")
-
-
-def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
-    try:
-        meta = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(Problem(path.name, None, "", f"cannot be read: {error}"))
-        return None
-    found = [Problem(path.name, None, key, f"unknown key{nearest(key, _META)}") for key in meta if key not in _META]
-    for key in _META:
-        expected = dict if key in ("settings", "measurements") else int if key == "schema_version" else str
-        if key not in meta:
-            found.append(Problem(path.name, None, key, "key is missing"))
-        elif not isinstance(meta[key], expected):
-            found.append(Problem(path.name, None, key, f"got {meta[key]!r}, expected {expected.__name__}"))
-    if not found and meta["schema_version"] != SCHEMA_VERSION:
-        found.append(
-            Problem(path.name, None, "schema_version", f"got {meta['schema_version']}, this ddx reads {SCHEMA_VERSION}")
-        )
-    if not found:
-        found += [
-            Problem(path.name, None, f"settings.{reserved}", "is built in and not declared")
-            for reserved in (GENERAL, BALANCED)
-            if reserved in meta["settings"]
-        ]
-        known = [GENERAL, BALANCED, *meta["settings"]]
-        if meta["default_setting"] not in known:
-            found.append(
-                Problem(path.name, None, "default_setting", f"got {meta['default_setting']!r}, allowed: {', '.join(known)}")
-            )
-        for key, value in meta["settings"].items():
-            if not isinstance(value, str):
-                found.append(Problem(path.name, None, f"settings.{key}", f"got {value!r}, expected the population in words"))
-    problems += found
-    return None if found else meta

@@ -14,7 +14,13 @@ from ddx.errors import Problem, nearest
 
 Convert = Callable[[str], Any]
 
+# More than there are people; whole numbers of any length fit no float.
+MOST = 10**12
+
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+# White space among them breaks lines at worst; the others end texts (NUL) or command terminals (ESC).
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 
 
 def text(cell: str) -> str:
@@ -42,9 +48,11 @@ def names(cell: str) -> tuple[str, ...]:
 
 
 def number(cell: str) -> float:
-    """A finite number."""
+    """A finite number, in the digits 0 to 9."""
     try:
-        value = math.nan if "_" in cell else float(cell)
+        if "_" in cell or not cell.isascii():
+            raise ValueError
+        value = float(cell)
     except ValueError:
         raise ValueError(f"got {cell!r}, expected a number") from None
     if not math.isfinite(value):
@@ -53,13 +61,15 @@ def number(cell: str) -> float:
 
 
 def count(cell: str) -> int:
-    """A whole number."""
-    try:
-        if "_" in cell:
-            raise ValueError
-        return int(cell)
-    except ValueError:
-        raise ValueError(f"got {cell!r}, expected a whole number") from None
+    """A whole number from 0 to ``MOST``, in the digits 0 to 9."""
+    if not _WHOLE.fullmatch(cell):
+        raise ValueError(f"got {cell!r}, expected a whole number")
+    digits = cell.lstrip("+-0")
+    if len(digits) > len(str(MOST)) or int(digits or 0) > MOST:
+        raise ValueError(f"got a number of {len(digits)} digits, expected at most {MOST}")
+    if digits and cell.startswith("-"):
+        raise ValueError(f"got {cell!r}, expected 0 or more")
+    return int(digits or 0)
 
 
 def optional(convert: Convert) -> Convert:
@@ -76,6 +86,12 @@ def choice(*allowed: str) -> Convert:
         return cell
 
     return convert
+
+
+def control_characters(content: str) -> Iterator[str]:
+    """A message where a text has control characters that are no white space."""
+    if found := _CONTROL.search(content):
+        yield f"got the control character {found[0]!r} in a text"
 
 
 def read_table(
@@ -141,6 +157,8 @@ def _row(
     row: dict[str, Any] = {}
     for column, cell in zip(header, cells, strict=True):
         try:
+            for message in control_characters(cell):
+                raise ValueError(message)
             row[column] = columns[column](cell.strip())
         except ValueError as error:
             problems.append(Problem(file, line, column, str(error)))
