@@ -162,8 +162,8 @@ DEFECTS = {
     ),
     "no leak": (
         lambda e: e.drop("studies.csv", "central_signs_alone"),
-        "syndromes.csv:<central_signs>.id: central_signs has no leak: studies.csv needs a false_positive_rate row "
-        "without a group",
+        "syndromes.csv:<central_signs>.id: central_signs has no leak: studies.csv needs a row "
+        "without a group: false_positive_rate, specificity or population_frequency",
     ),
     "one finding": (
         lambda e: e.drop("studies.csv", "central_brisk", "central_hand"),
@@ -188,7 +188,7 @@ DEFECTS = {
     ),
     "a name twice": (
         lambda e: e.copy("findings.csv", "tremor", id="central_signs", label="Central signs", aliases=""),
-        "findings.csv:14.id: got 'central_signs', which syndromes.csv:2 has too",
+        "findings.csv:14.id: got 'central_signs', which is the id of syndromes.csv:2",
     ),
 }
 

@@ -24,10 +24,10 @@ _SHARES = 0.02
 _GRADED = r"[a-z][a-z0-9_]*"
 _COLUMNS = r".*_(low|high)|(cause|posterior)_\d+"
 _CODES = {
-    ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
-    ("causes.csv", "mondo"): r"MONDO:\d{7}",
-    ("findings.csv", "hpo"): r"HP:\d{7}",
-    ("findings.csv", "loinc"): r"\d{1,5}-\d",
+    ("causes.csv", "icd10"): (r"[A-Z]\d[0-9A-Z](\.\d{1,2})?", "an ICD-10 code such as I63 or G62.9"),
+    ("causes.csv", "mondo"): (r"MONDO:\d{7}", "MONDO: and 7 digits, such as MONDO:0005098"),
+    ("findings.csv", "hpo"): (r"HP:\d{7}", "HP: and 7 digits, such as HP:0001337"),
+    ("findings.csv", "loinc"): (r"\d{1,5}-\d", "a LOINC code such as 718-7"),
 }
 
 
@@ -61,26 +61,29 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
         ("findings.csv", kb.findings),
         ("context.csv", kb.context),
     )
-    for file, items in tables:
-        for item in items.values():
-            for column, name in [("id", item.id), *(("aliases", a) for a in getattr(item, "aliases", ()))]:
-                if name in RESERVED:
-                    yield Problem(
-                        file, item.line, column, f"got {name!r}, which is a column of every table of cases or posteriors"
-                    )
-                if name in owner:
-                    yield Problem(file, item.line, column, f"got {name!r}, which {owner[name]} has too")
-                owner[name] = f"{file}:{item.line}"
+    # Ids first: where an alias is the id of another row, the alias is to be mended, wherever it stands.
+    for column in ("id", "aliases"):
+        for file, items in tables:
+            for item in items.values():
+                for name in (item.id,) if column == "id" else getattr(item, "aliases", ()):
+                    if name in RESERVED:
+                        message = f"got {name!r}, which is a column of every table of cases or posteriors"
+                        yield Problem(file, item.line, column, message)
+                    if name in owner:
+                        got = f"got {name!r}" if column == "id" else f"got the alias {name!r}"
+                        yield Problem(file, item.line, column, f"{got}, which is {owner[name]}")
+                    else:
+                        owner[name] = f"{'the id' if column == 'id' else 'an alias'} of {file}:{item.line}"
     for name in kb.measurements:
         if name in owner:
-            yield Problem("kb.toml", None, f"measurements.{name}", f"is also a name in {owner[name]}")
+            yield Problem("kb.toml", None, f"measurements.{name}", f"is also {owner[name]}")
     for graded, levels in kb.graded.items():
         line = kb.findings[levels[0]].line
         if not re.fullmatch(_GRADED, graded):
             yield Problem("findings.csv", line, "graded", f"got {graded!r}, expected a snake_case name")
         elif graded in owner or graded in kb.measurements or graded in RESERVED:
             other = owner.get(graded, "a measurement" if graded in kb.measurements else "a column of every table of cases")
-            yield Problem("findings.csv", line, "graded", f"got {graded!r}, which {other} has too")
+            yield Problem("findings.csv", line, "graded", f"got {graded!r}, which is {other}")
     for cause in kb.causes.values():
         if re.fullmatch(_COLUMNS, cause.id):
             message = f"got {cause.id!r}, which is a column of tables of posteriors (intervals, leading causes)"
@@ -100,11 +103,11 @@ def _studies(kb: KnowledgeBase) -> Iterator[Problem]:
 
 
 def _codes(kb: KnowledgeBase) -> Iterator[Problem]:
-    for (file, column), pattern in _CODES.items():
+    for (file, column), (pattern, words) in _CODES.items():
         for item in (kb.causes if file == "causes.csv" else kb.findings).values():
             code = getattr(item, column)
-            if code and not re.fullmatch(pattern, code):
-                yield Problem(file, item.line, column, f"got {code!r}, expected the form {pattern}")
+            if code and not re.fullmatch(pattern, code, re.ASCII):
+                yield Problem(file, item.line, column, f"got {code!r}, expected {words}")
 
 
 def _causes(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -196,7 +199,8 @@ def _context(kb: KnowledgeBase) -> Iterator[Problem]:
                 f"got {factor.requires!r}, expected a risk factor that requires none itself",
             )
         if f"context:{factor.id}" not in kb.parameters:
-            yield Problem("studies.csv", None, "quantity", f"no context_prevalence for {factor.id}")
+            message = f"no context_prevalence for {factor.id} among all people: add a row with this context, whose group and"
+            yield Problem("studies.csv", None, "quantity", f"{message} setting are empty")
 
 
 def _priors(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -242,8 +246,8 @@ def _leaks(kb: KnowledgeBase) -> Iterator[Problem]:
     for file, items in (("findings.csv", kb.findings), ("syndromes.csv", kb.syndromes)):
         for item in items.values():
             if f"leak:{item.id}" not in kb.parameters:
-                message = f"{item.id} has no leak: studies.csv needs a false_positive_rate row without a group"
-                yield Problem(file, item.line, "id", message)
+                message = f"{item.id} has no leak: studies.csv needs a row without a group: false_positive_rate, specificity or"
+                yield Problem(file, item.line, "id", f"{message} population_frequency")
 
 
 def _syndromes(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -314,14 +318,17 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
             total = sum(p.value for p in given)
             if total > MAX_TOTAL:
                 yield problem_of(
-                    kb, given[0], "value", f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most 1"
+                    kb,
+                    given[0],
+                    "value",
+                    f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most {MAX_TOTAL:g}",
                 )
                 continue
             for band in kb.age_bands if owner == "leak" else ():
                 banded = [kb.parameters.get(f"leak:{level}@{band.id}") for level in levels]
                 total = sum((b or p).value for b, p in zip(banded, given, strict=True))
                 if any(banded) and total > MAX_TOTAL:
-                    message = f"leak: the levels of {graded} add up to {total:.3g} at {band.id}, expected at most 1"
+                    message = f"leak: the levels of {graded} add up to {total:.3g} at {band.id}, expected at most {MAX_TOTAL:g}"
                     yield problem_of(kb, next(b for b in banded if b), "value", message)
             hazard = continuation([p.value for p in given])
             if owner == "leak":
