@@ -145,6 +145,16 @@ def lines(text, edit):
     return re.sub(r"<(\w+)>", lambda m: str(places[m[1]]), text)
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row != "central_ankle"])
+def test_what_follows_from_a_row_of_a_syndrome_that_cannot_be_read_is_held_back(row, with_syndrome):
+    """Of the findings of the syndrome two are left, the least that there may be."""
+    with_syndrome.drop("studies.csv", "central_ankle")
+    assert problems(with_syndrome) == []
+    with_syndrome.cell("studies.csv", row, "value", "?")
+    line = with_syndrome.lines()[row]
+    assert problems(with_syndrome) == [f"studies.csv:{line}.value: got '?', expected a number"]
+
+
 DEFECTS = {
     "more than the studies say": (
         lambda e: e.cell("studies.csv", "link_stroke_brisk_reflexes", "value", "0.1"),

@@ -28,8 +28,18 @@ from ddx.knowledge.schema import (
     Study,
     Syndrome,
 )
+from ddx.knowledge.unread import Unread
 
 FILES = ("kb.toml", "causes.csv", "syndromes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
+
+# Tables that a knowledge base has rows of.
+_NOUNS = {
+    "causes.csv": "causes",
+    "findings.csv": "findings",
+    "context.csv": "context values",
+    "studies.csv": "study rows",
+    "sources.csv": "sources",
+}
 
 Item = TypeVar("Item", Cause, Syndrome, Finding, Context, Source, Study)
 
@@ -151,7 +161,7 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     """The knowledge base in a folder, None when kb.toml cannot be used, and all problems of its files."""
     problems: list[Problem] = []
     meta = read_meta(folder / "kb.toml", problems)
-    unread: set[str] = set()
+    unread = Unread()
     causes = _items(folder / "causes.csv", _CAUSES, Cause, problems, unread)
     syndromes: dict[str, Syndrome] = {}
     if (folder / "syndromes.csv").is_file():
@@ -164,8 +174,9 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         return None, problems
     settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
     usable = _resolved(studies, causes, syndromes, findings, context, sources, settings, problems, unread)
-    measurements = read_measurements(meta["measurements"], None if "findings.csv" in unread else findings, problems)
-    parameters = collect(usable, causes, syndromes, findings, context, [] if unread.intersection(FILES) else problems)
+    measurements = read_measurements(meta["measurements"], findings, problems, unread)
+    found: list[Problem] = []
+    parameters = collect(usable, causes, syndromes, findings, context, found, unread=unread)
     knowledge = KnowledgeBase(
         name=meta["name"],
         version=meta["version"],
@@ -185,8 +196,8 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         digest=digest(folder),
         folder=str(folder),
     )
-    if not unread.intersection(FILES):  # what a table does not say that cannot be read is no problem of the others
-        problems += check(knowledge)
+    if not unread.files:  # what a table does not say that cannot be read is no problem of the others
+        problems += [*found, *check(knowledge, unread)]
     return knowledge, problems
 
 
@@ -206,14 +217,22 @@ def _finding(**cells: Any) -> Finding:
 
 
 def _items(
-    path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem], unread: set[str]
+    path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem], unread: Unread
 ) -> dict[str, Item]:
     items: dict[str, Item] = {}
     for line, row in t.read_table(path, columns, problems, unread):
-        if row["id"] in items:
-            problems.append(Problem(path.name, line, "id", f"got {row['id']!r}, which an earlier row has too"))
-        else:
-            items[row["id"]] = build(line=line, **row)
+        item = build(line=line, **row)
+        if item.id not in items:
+            items[item.id] = item
+            continue
+        problems.append(Problem(path.name, line, "id", f"got {item.id!r}, which an earlier row has too"))
+        unread.partial.add(path.name)
+        unread.nameless.add(path.name)  # one of the two is meant to have another id
+        if isinstance(item, Study):
+            unread.add_study(item)
+    if not items and path.name in _NOUNS and path.name not in unread.files | unread.partial:
+        problems.append(Problem(path.name, None, "", f"no {_NOUNS[path.name]}"))
+        unread.files.add(path.name)
     return items
 
 
@@ -226,12 +245,12 @@ def _resolved(
     sources: Mapping[str, Source],
     settings: Mapping[str, str],
     problems: list[Problem],
-    unread: set[str],
+    unread: Unread,
 ) -> list[Study]:
     """Study rows whose ids exist and whose numbers fit their quantity; the others are reported.
 
-    An id whose own row, or whose table, could not be read is not reported again. A syndrome is a finding of causes and a cause
-    of findings.
+    An id whose own row, or whose table, could not be read is not reported again; a row that names it cannot be used either.
+    A syndrome is a finding of causes and a cause of findings.
     """
     usable = []
     parents, children = {**causes, **syndromes}, {**findings, **syndromes}
@@ -255,7 +274,7 @@ def _resolved(
             strange = [g for g in got if g and g not in known]
             if not strange:
                 continue
-            lost = strange if unread & files else sorted(unread.intersection(strange))
+            lost = strange if unread.unknown(*files) else [g for g in strange if g in unread.ids]
             waiting |= column != "source" and bool(lost)
             found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in lost]
         needed, allowed = QUANTITIES[study.quantity]
@@ -274,6 +293,8 @@ def _resolved(
                 found += part_problems(study, parts[named])
         found += number_problems(study)
         problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
-        if not found and not waiting:
+        if found or waiting:
+            unread.add_study(study)
+        else:
             usable.append(study)
     return usable

@@ -10,16 +10,17 @@ from typing import Any
 from ddx.errors import Problem, nearest
 from ddx.knowledge import tables as t
 from ddx.knowledge.schema import RESERVED, SEXES, Finding, Measurement, Threshold
+from ddx.knowledge.unread import Unread
 
 
 def read_measurements(
-    tables: Mapping[str, Any], findings: Mapping[str, Finding] | None, problems: list[Problem]
+    tables: Mapping[str, Any], findings: Mapping[str, Finding], problems: list[Problem], unread: Unread
 ) -> dict[str, Measurement]:
-    """Measurements without a problem; the others are reported. ``findings`` None: nobody knows them."""
+    """Measurements without a problem; the others are reported, but for findings whose rows could not be read."""
     measurements = {}
     for name, table in tables.items():
         found = [("", f"{name!r}: {message}") for message in _id_problems(name)]
-        found += _measurement_problems(table, findings)
+        found += _measurement_problems(table, findings, unread)
         problems += [Problem("kb.toml", None, f"measurements.{name}{key}", message) for key, message in found]
         if not found:
             measurements[name] = Measurement(
@@ -50,7 +51,7 @@ def _id_problems(name: str) -> Iterator[str]:
         yield "is a column of every table of cases or posteriors"
 
 
-def _measurement_problems(table: Any, findings: Mapping[str, Finding] | None) -> Iterator[tuple[str, str]]:
+def _measurement_problems(table: Any, findings: Mapping[str, Finding], unread: Unread) -> Iterator[tuple[str, str]]:
     keys = ("label", "unit", "loinc", "plausible", "findings")
     if not isinstance(table, dict) or set(table) != set(keys):
         got = f"keys {', '.join(sorted(table))}" if isinstance(table, dict) else repr(table)
@@ -70,19 +71,19 @@ def _measurement_problems(table: Any, findings: Mapping[str, Finding] | None) ->
     if not isinstance(rules, list) or not rules:
         yield ".findings", f"got {rules!r}, expected a list of findings with their limits"
         return
-    found = [(i, message) for i, rule in enumerate(rules) for message in _threshold_problems(rule, plausible, findings)]
-    found = found or list(_clashes(rules, findings or {}))
+    found = [(i, message) for i, rule in enumerate(rules) for message in _threshold_problems(rule, plausible, findings, unread)]
+    found = found or list(_clashes(rules, findings))
     yield from ((f".findings[{i}]", message) for i, message in found)
 
 
-def _threshold_problems(rule: Any, plausible: list[float], findings: Mapping[str, Finding] | None) -> Iterator[str]:
+def _threshold_problems(rule: Any, plausible: list[float], findings: Mapping[str, Finding], unread: Unread) -> Iterator[str]:
     known = {"finding", "below", "at_least", "sex"}
     limits = [rule[k] for k in ("below", "at_least") if k in rule] if isinstance(rule, dict) else []
     if len(limits) != 1 or set(rule) - known or not isinstance(rule.get("finding"), str) or not _is_number(limits[0]):
         yield f"got {rule!r}, expected a finding, below or at_least with a number, and sex if it matters"
         return
-    finding = findings.get(rule["finding"]) if findings is not None else None
-    if findings is not None and finding is None:
+    finding = findings.get(rule["finding"])
+    if finding is None and rule["finding"] not in unread.ids and not unread.unknown("findings.csv"):
         yield f"unknown finding {rule['finding']!r}{nearest(rule['finding'], findings)}"
     if finding is not None and finding.graded:
         yield f"got {finding.id!r}, a level of {finding.graded}; a measurement makes findings of their own"

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ddx.errors import Problem, nearest
+from ddx.knowledge.unread import Unread
 
 Convert = Callable[[str], Any]
 
+STUDIES = "studies.csv"
 # More than there are people; whole numbers of any length fit no float.
 MOST = 10**12
 
@@ -95,16 +97,15 @@ def control_characters(content: str) -> Iterator[str]:
 
 
 def read_table(
-    path: Path, columns: dict[str, Convert], problems: list[Problem], unread: set[str]
+    path: Path, columns: dict[str, Convert], problems: list[Problem], unread: Unread
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and converted cells of every row without a problem.
 
-    Problems are appended to ``problems``; the ids of rows that have some are added to ``unread``, so that nobody reports
-    them as unknown as well, and so is the name of a file that is no such table. The header must hold exactly ``columns``, in
-    any order.
+    Problems are appended to ``problems``, and what could not be read is noted in ``unread``. The header must hold exactly
+    ``columns``, in any order.
     """
     file = path.name
-    unread.add(file)
+    unread.files.add(file)
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -119,6 +120,9 @@ def read_table(
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         header = next(reader, [])
+        if not header:
+            problems.append(Problem(file, None, "", f"got an empty file, expected the columns {', '.join(columns)}"))
+            return
         if not _header_fits(file, header, columns, problems):
             return
         line = reader.line_num + 1
@@ -126,7 +130,7 @@ def read_table(
             if cells:
                 yield from _row(file, line, header, cells, columns, problems, unread)
             line = reader.line_num + 1
-        unread.remove(file)
+        unread.files.remove(file)
     except csv.Error as error:
         problems.append(Problem(file, reader.line_num, "", f"not valid CSV: {error}"))
 
@@ -149,13 +153,12 @@ def _row(
     cells: Sequence[str],
     columns: dict[str, Convert],
     problems: list[Problem],
-    unread: set[str],
+    unread: Unread,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
+    row: dict[str, Any] = {}
     if len(cells) != len(header):
         problems.append(Problem(file, line, "", f"got {len(cells)} cells, expected {len(header)}"))
-        return
-    row: dict[str, Any] = {}
-    for column, cell in zip(header, cells, strict=True):
+    for column, cell in zip(header, cells, strict=True) if len(cells) == len(header) else ():
         try:
             for message in control_characters(cell):
                 raise ValueError(message)
@@ -164,5 +167,12 @@ def _row(
             problems.append(Problem(file, line, column, str(error)))
     if len(row) == len(header):
         yield line, row
-    else:
-        unread.add(cells[header.index("id")].strip())
+        return
+    unread.partial.add(file)
+    place = header.index("id")
+    name = cells[place].strip() if place < len(cells) else ""
+    unread.ids.add(name)
+    if not _IDENTIFIER.fullmatch(name):
+        unread.nameless.add(file)
+    if file == STUDIES:
+        unread.add_cells(cells)
