@@ -145,6 +145,16 @@ def lines(text, edit):
     return re.sub(r"<(\w+)>", lambda m: str(places[m[1]]), text)
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row != "central_ankle"])
+def test_what_follows_from_a_row_of_a_syndrome_that_cannot_be_read_is_held_back(row, with_syndrome):
+    """Of the findings of the syndrome two are left, the least that there may be."""
+    with_syndrome.drop("studies.csv", "central_ankle")
+    assert problems(with_syndrome) == []
+    with_syndrome.cell("studies.csv", row, "value", "?")
+    line = with_syndrome.lines()[row]
+    assert problems(with_syndrome) == [f"studies.csv:{line}.value: got '?', expected a number"]
+
+
 DEFECTS = {
     "more than the studies say": (
         lambda e: e.cell("studies.csv", "link_stroke_brisk_reflexes", "value", "0.1"),
@@ -162,8 +172,8 @@ DEFECTS = {
     ),
     "no leak": (
         lambda e: e.drop("studies.csv", "central_signs_alone"),
-        "syndromes.csv:<central_signs>.id: central_signs has no leak: studies.csv needs a false_positive_rate row "
-        "without a group",
+        "syndromes.csv:<central_signs>.id: central_signs has no leak: studies.csv needs a row "
+        "without a group: false_positive_rate, specificity or population_frequency",
     ),
     "one finding": (
         lambda e: e.drop("studies.csv", "central_brisk", "central_hand"),
@@ -188,7 +198,7 @@ DEFECTS = {
     ),
     "a name twice": (
         lambda e: e.copy("findings.csv", "tremor", id="central_signs", label="Central signs", aliases=""),
-        "findings.csv:14.id: got 'central_signs', which syndromes.csv:2 has too",
+        "findings.csv:14.id: got 'central_signs', which is the id of syndromes.csv:2",
     ),
 }
 

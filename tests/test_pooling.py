@@ -229,6 +229,61 @@ def test_two_expert_estimates_are_averaged_and_make_nothing_more_certain():
     assert_beta(pool_probability("p", rows), mean, sum(variances) / 2)
 
 
+def words(value, low, high, **cells) -> Study:
+    return study(value, quality="verbal", low=low, high=high, interval="range", **cells)
+
+
+def test_words_that_repeat_each_other_make_nothing_more_certain():
+    """The second row holds the estimate that the first has made."""
+    row = words(0.5, 0.3, 0.79)
+    one = pool_probability("p", [row])
+    assert_beta(one, 0.0, ((logit(0.79) - logit(0.3)) / 3.29) ** 2 + 2 * TAU_LINK**2)
+    ratio = words(3.0, 1.5, 6.0, quantity="odds_ratio")
+    apart = pool_ratio("or", [(log_estimate(ratio), ratio)])
+    for k in (2, 4, 10):
+        more = pool_probability("p", [row] * k)
+        assert (more.value, more.first, more.second) == pytest.approx((one.value, one.first, one.second), rel=1e-12)
+        assert pool_ratio("or", [(log_estimate(ratio), ratio)] * k).second == pytest.approx(apart.second, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [words(0.5, 0.3, 0.79), words(0.6, 0.05, 0.79)],
+        [words(0.5, 0.3, 0.79), words(0.02, 0.01, 0.04), words(0.9, 0.8, 0.99)],
+    ],
+    ids=["alike", "apart"],
+)
+def test_words_are_pooled_as_fully_dependent(rows):
+    """The mean is that of independent studies; its standard deviation is the weighted mean of theirs."""
+    y = [logit(r.value) for r in rows]
+    v = [((logit(r.high) - logit(r.low)) / 3.29) ** 2 for r in rows]
+    mean, _ = pooled(y, v, TAU_LINK)
+    w = [1 / a for a in v]
+    fixed = sum(a * b for a, b in zip(w, y, strict=True)) / sum(w)
+    heterogeneity = sum(a * (b - fixed) ** 2 for a, b in zip(w, y, strict=True))
+    moment = max(0, (heterogeneity - len(y) + 1) / (sum(w) - sum(a**2 for a in w) / sum(w)))
+    tau2 = (2 * TAU_LINK**2 + (len(y) - 1) * moment) / (len(y) + 1)
+    w = [1 / (a + tau2) for a in v]
+    tau2 = max(tau2, TAU_LINK**2)
+    deviation = sum(a * sqrt(b + tau2) for a, b in zip(w, v, strict=True)) / sum(w)
+    assert_beta(pool_probability("p", rows), mean, deviation**2 + tau2)
+
+
+def test_words_worked_by_hand():
+    # 0.3 to 0.79: (1.32493 + 0.84730) / 3.29 = 0.66025 on the logit scale. Logits 0 and 0.84730 with equal
+    # weights: mean 0.42365, Q = 2 * 0.17948 / 0.43593 = 0.82342, below 1. Spread: 0.43593 + 2 * 0.36 = 1.15593.
+    # p = 0.60436, p (1 - p) = 0.23911, size = 1 / (0.23911 * 1.15593) - 1 = 2.61801.
+    parameter = pool_probability("p", [words(0.5, 0.3, 0.79), words(0.7, 0.3, 0.79)])
+    assert parameter.value == pytest.approx(0.60436, abs=1e-5)
+    assert parameter.first + parameter.second == pytest.approx(2.6180, abs=5e-4)
+
+
+def test_words_beside_a_count_count_no_more():
+    rows = [words(0.5, 0.3, 0.79), words(0.6, 0.3, 0.79), counted(30, 40)]
+    assert pool_probability("p", rows) == pool_probability("p", [rows[2]])
+
+
 def test_a_very_uncertain_probability_stays_unimodal():
     parameter = pool_probability("p", [expert(0.5, 0.001, 0.999)])
     assert (parameter.first, parameter.second) == pytest.approx((1.0, 1.0))

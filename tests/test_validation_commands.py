@@ -365,6 +365,23 @@ def test_parameters_that_only_became_more_certain_come_last(edit, run, tiny_fold
     assert f"link:stroke:tremor spread 0.2 ± {spreads[0]:.3g} 0.2 ± {spreads[1]:.3g} +0.000" in _squeezed(out)
 
 
+def test_kb_diff_shows_the_spread_of_what_moved_and_became_more_certain(edit, run, tiny_folder):
+    """A bare number has the variance 0.09, that of ratios, and 100 of 200 have 1 / 100 + 1 / 100."""
+    for column, value in (("value", "0.5"), ("numerator", "100"), ("denominator", "200"), ("counts", "reported")):
+        edit.cell("studies.csv", "link_myopathy_hand_weakness", column, value)
+    edit.drop("studies.csv", "link_neuropathy_hand_weakness")
+    out = _squeezed(run("kb", "diff", tiny_folder, edit.folder)[1])
+    before, after = math.sqrt(0.09 + 0.72), math.sqrt(0.02 + 0.72)
+    change = logit(0.5) - logit(0.3)
+    assert out[2:7] == [
+        "parameters: 1 moved, 0 added, 1 removed, 0 with another spread",
+        "parameter what old new log odds",
+        f"link:myopathy:hand_weakness moved 0.3 ± {before:.3g} 0.5 ± {after:.3g} {change:+.3f}",
+        f"link:neuropathy:hand_weakness removed 0.3 ± {before:.3g}",
+        "±: standard deviation (of the log odds, or of the logarithm of a ratio or rate), where it is another one",
+    ]
+
+
 def test_another_order_of_the_rows_changes_nothing(edit):
     old = ddx.load(edit.folder).knowledge
     path = edit.folder / "studies.csv"

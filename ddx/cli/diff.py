@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXAMPLES = Path(ddx.__file__).resolve().parents[1] / "experiments" / "examples" / "cases.csv"
 # A move that a reader will notice.
 FAR = 0.01
+# Spreads that differ by less print alike.
+_SAME = 1e-6
 
 
 def show_difference(old: str, new: str, cases: str | None, setting: str | None, top: int, json: bool) -> bool:
@@ -75,11 +77,17 @@ def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
     counts = [f"{int((changes['what'] == what).sum())} {text}" for what, text in said.items()]
     out.print(f"\nparameters: {', '.join(counts)}")
     if len(changes):
-        rows = [
-            [name, what, _value(before, was, what), _value(after, spread, what), "" if math.isnan(change) else f"{change:+.3f}"]
-            for name, what, before, after, change, was, spread in changes.head(top).itertuples(index=False)
-        ]
+        rows, marked = [], False
+        for name, what, before, after, change, was, spread in changes.head(top).itertuples(index=False):
+            other = not math.isclose(was, spread, rel_tol=_SAME)  # nan, of what was added or removed, is close to nothing
+            marked |= other
+            old, new = _value(before, was if other else math.nan), _value(after, spread if other else math.nan)
+            rows.append([name, what, old, new, "" if math.isnan(change) else f"{change:+.3f}"])
         out.print(table(["parameter", "what", "old", "new", "log odds"], rows, ["what"]))
+        if marked:
+            out.print(
+                "±: standard deviation (of the log odds, or of the logarithm of a ratio or rate), where it is another one"
+            )
         _more(out, len(changes), top)
 
 
@@ -100,11 +108,11 @@ def _more(out: Console, rows: int, top: int) -> None:
         out.print(f"and {rows - top} more; --top shows them")
 
 
-def _value(value: float, spread: float, what: str) -> str:
-    """A value, and its standard deviation (log odds, or logarithm of a ratio) where only that changed."""
+def _value(value: float, spread: float) -> str:
+    """A value, and its standard deviation unless that is nan."""
     if math.isnan(value):
         return ""
-    return f"{value:.4g} ± {spread:.3g}" if what == "spread" else f"{value:.4g}"
+    return f"{value:.4g}" if math.isnan(spread) else f"{value:.4g} ± {spread:.3g}"
 
 
 def _name(kb: KnowledgeBase) -> dict[str, Any]:

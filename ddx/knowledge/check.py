@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from operator import attrgetter
 
@@ -13,44 +12,44 @@ from ddx.errors import Problem
 from ddx.knowledge.ages import age_parts
 from ddx.knowledge.graded import MAX_TOTAL, continuation
 from ddx.knowledge.implications import implications, implied_frequencies
-from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Parameter, Study, problem_of
-from ddx.knowledge.syndromes import brought, brought_without_cause
+from ddx.knowledge.schema import AGE_MAX, EXPERT, RESERVED, SEXES, KnowledgeBase, Study, problem_of
+from ddx.knowledge.syndromes import syndrome_problems
+from ddx.knowledge.unread import Unread
 
 MIN_LINKS = 5
-MIN_FINDINGS = 2  # of a syndrome: one finding needs no hidden state behind it
 # How far the shares of the age bands or the sexes may be from 1 together: printed numbers are rounded.
 _SHARES = 0.02
 # Form of the name of a graded finding, and what the output adds to the ids of causes, or numbers.
 _GRADED = r"[a-z][a-z0-9_]*"
 _COLUMNS = r".*_(low|high)|(cause|posterior)_\d+"
 _CODES = {
-    ("causes.csv", "icd10"): r"[A-Z]\d[0-9A-Z](\.\d{1,2})?",
-    ("causes.csv", "mondo"): r"MONDO:\d{7}",
-    ("findings.csv", "hpo"): r"HP:\d{7}",
-    ("findings.csv", "loinc"): r"\d{1,5}-\d",
+    ("causes.csv", "icd10"): (r"[A-Z]\d[0-9A-Z](\.\d{1,2})?", "an ICD-10 code such as I63 or G62.9"),
+    ("causes.csv", "mondo"): (r"MONDO:\d{7}", "MONDO: and 7 digits, such as MONDO:0005098"),
+    ("findings.csv", "hpo"): (r"HP:\d{7}", "HP: and 7 digits, such as HP:0001337"),
+    ("findings.csv", "loinc"): (r"\d{1,5}-\d", "a LOINC code such as 718-7"),
 }
 
 
-def check(kb: KnowledgeBase) -> list[Problem]:
-    """All problems of a knowledge base whose rows are well formed."""
+def check(kb: KnowledgeBase, unread: Unread) -> list[Problem]:
+    """All problems of what could be read of a knowledge base, but for those that follow from what could not."""
     rules = (
-        _names,
-        _studies,
-        _codes,
-        _causes,
-        _findings,
-        implications,
-        _context,
-        age_parts,
-        _priors,
-        _links,
-        _leaks,
-        _syndromes,
-        _graded,
-        implied_frequencies,
-        _sources,
+        _names(kb),
+        _studies(kb),
+        _codes(kb),
+        _causes(kb),
+        _findings(kb, unread),
+        implications(kb, unread),
+        _context(kb, unread),
+        () if "context.csv" in unread.partial else age_parts(kb),
+        _priors(kb, unread),
+        _links(kb, unread),
+        _leaks(kb, unread),
+        syndrome_problems(kb, unread),
+        _graded(kb, unread),
+        implied_frequencies(kb, unread),
+        _sources(kb, unread),
     )
-    return [problem for rule in rules for problem in rule(kb)]
+    return [problem for rule in rules for problem in rule]
 
 
 def _names(kb: KnowledgeBase) -> Iterator[Problem]:
@@ -61,26 +60,29 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
         ("findings.csv", kb.findings),
         ("context.csv", kb.context),
     )
-    for file, items in tables:
-        for item in items.values():
-            for column, name in [("id", item.id), *(("aliases", a) for a in getattr(item, "aliases", ()))]:
-                if name in RESERVED:
-                    yield Problem(
-                        file, item.line, column, f"got {name!r}, which is a column of every table of cases or posteriors"
-                    )
-                if name in owner:
-                    yield Problem(file, item.line, column, f"got {name!r}, which {owner[name]} has too")
-                owner[name] = f"{file}:{item.line}"
+    # Ids first: where an alias is the id of another row, the alias is to be mended, wherever it stands.
+    for column in ("id", "aliases"):
+        for file, items in tables:
+            for item in items.values():
+                for name in (item.id,) if column == "id" else getattr(item, "aliases", ()):
+                    if name in RESERVED:
+                        message = f"got {name!r}, which is a column of every table of cases or posteriors"
+                        yield Problem(file, item.line, column, message)
+                    if name in owner:
+                        got = f"got {name!r}" if column == "id" else f"got the alias {name!r}"
+                        yield Problem(file, item.line, column, f"{got}, which is {owner[name]}")
+                    else:
+                        owner[name] = f"{'the id' if column == 'id' else 'an alias'} of {file}:{item.line}"
     for name in kb.measurements:
         if name in owner:
-            yield Problem("kb.toml", None, f"measurements.{name}", f"is also a name in {owner[name]}")
+            yield Problem("kb.toml", None, f"measurements.{name}", f"is also {owner[name]}")
     for graded, levels in kb.graded.items():
         line = kb.findings[levels[0]].line
         if not re.fullmatch(_GRADED, graded):
             yield Problem("findings.csv", line, "graded", f"got {graded!r}, expected a snake_case name")
         elif graded in owner or graded in kb.measurements or graded in RESERVED:
             other = owner.get(graded, "a measurement" if graded in kb.measurements else "a column of every table of cases")
-            yield Problem("findings.csv", line, "graded", f"got {graded!r}, which {other} has too")
+            yield Problem("findings.csv", line, "graded", f"got {graded!r}, which is {other}")
     for cause in kb.causes.values():
         if re.fullmatch(_COLUMNS, cause.id):
             message = f"got {cause.id!r}, which is a column of tables of posteriors (intervals, leading causes)"
@@ -100,16 +102,14 @@ def _studies(kb: KnowledgeBase) -> Iterator[Problem]:
 
 
 def _codes(kb: KnowledgeBase) -> Iterator[Problem]:
-    for (file, column), pattern in _CODES.items():
+    for (file, column), (pattern, words) in _CODES.items():
         for item in (kb.causes if file == "causes.csv" else kb.findings).values():
             code = getattr(item, column)
-            if code and not re.fullmatch(pattern, code):
-                yield Problem(file, item.line, column, f"got {code!r}, expected the form {pattern}")
+            if code and not re.fullmatch(pattern, code, re.ASCII):
+                yield Problem(file, item.line, column, f"got {code!r}, expected {words}")
 
 
 def _causes(kb: KnowledgeBase) -> Iterator[Problem]:
-    if not kb.causes:
-        yield Problem("causes.csv", None, "", "no causes")
     for cause in kb.causes.values():
         if (cause.course == "acute") != (cause.window_days is not None):
             got = "no window" if cause.window_days is None else f"a window of {cause.window_days:g} days"
@@ -131,15 +131,13 @@ def _causes(kb: KnowledgeBase) -> Iterator[Problem]:
             )
 
 
-def _findings(kb: KnowledgeBase) -> Iterator[Problem]:
-    if not kb.findings:
-        yield Problem("findings.csv", None, "", "no findings")
+def _findings(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     for finding in kb.findings.values():
         if bool(finding.graded) != (finding.level > 0):
             yield Problem("findings.csv", finding.line, "level", "graded and level come together: a level from 1 upward")
         if finding.cost < 0.0:
             yield Problem("findings.csv", finding.line, "cost", f"got {finding.cost:g}, expected 0 or more")
-    for graded, levels in kb.graded.items():
+    for graded, levels in kb.graded.items() if "findings.csv" not in unread.partial else ():
         ranks = [kb.findings[f].level for f in levels]
         if ranks != list(range(1, len(ranks) + 1)):
             line = kb.findings[levels[0]].line
@@ -148,7 +146,32 @@ def _findings(kb: KnowledgeBase) -> Iterator[Problem]:
             )
 
 
-def _context(kb: KnowledgeBase) -> Iterator[Problem]:
+def _context(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
+    yield from _population(kb, unread)
+    for variable in (*kb.age_bands, *kb.age_parts, *kb.sexes):
+        if variable.requires:
+            yield Problem(
+                "context.csv", variable.line, "requires", f"got {variable.requires!r}; only a risk factor requires another"
+            )
+    for factor in kb.risk_factors:
+        needed = kb.context.get(factor.requires)
+        known = factor.requires not in unread.ids and not unread.unknown("context.csv")
+        if factor.requires and ((needed is None and known) or (needed and (needed.kind != "risk_factor" or needed.requires))):
+            yield Problem(
+                "context.csv",
+                factor.line,
+                "requires",
+                f"got {factor.requires!r}, expected a risk factor that requires none itself",
+            )
+        if f"context:{factor.id}" not in kb.parameters and not unread.count("context", factor.id):
+            message = f"no context_prevalence for {factor.id} among all people: add a row with this context, whose group and"
+            yield Problem("studies.csv", None, "quantity", f"{message} setting are empty")
+
+
+def _population(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
+    """Age bands follow each other, there are two sexes, and their shares make up everybody."""
+    if "context.csv" in unread.partial:
+        return
     edge = 0.0
     for band in kb.age_bands:
         if band.age_from != edge or band.age_to is None or band.age_to <= edge:
@@ -171,37 +194,24 @@ def _context(kb: KnowledgeBase) -> Iterator[Problem]:
         if sex.id not in SEXES:
             yield Problem("context.csv", sex.line, "id", f"got the sex {sex.id!r}, expected {' and '.join(SEXES)}")
     for variable in (*kb.age_bands, *kb.age_parts, *kb.sexes):
-        if f"population:{variable.id}" not in kb.parameters:
+        if f"population:{variable.id}" not in kb.parameters and not unread.count("population", variable.id):
             yield Problem("studies.csv", None, "quantity", f"no population_share for {variable.id}")
     for where in ("", *(f"@{setting}" for setting in kb.settings)):
         for kind, members in (("age bands", kb.age_bands), ("sexes", kb.sexes)):
             names = [f"population:{m.id}{where}" for m in members]
             shares = [kb.parameters[name].value for name in names if name in kb.parameters]
             complete = len(shares) == len(names) or where  # a setting need not have everybody
-            if shares and complete and abs(sum(shares) - 1.0) > _SHARES:
+            lost = any(unread.count("population", m.id) for m in members)
+            if shares and complete and not lost and abs(sum(shares) - 1.0) > _SHARES:
                 message = f"population_share of the {kind}{where.replace('@', ' of ')} adds up to {sum(shares):.3g}, expected 1"
                 yield Problem("studies.csv", None, "value", message)
-    for variable in (*kb.age_bands, *kb.age_parts, *kb.sexes):
-        if variable.requires:
-            yield Problem(
-                "context.csv", variable.line, "requires", f"got {variable.requires!r}; only a risk factor requires another"
-            )
-    for factor in kb.risk_factors:
-        needed = kb.context.get(factor.requires)
-        if factor.requires and (needed is None or needed.kind != "risk_factor" or needed.requires):
-            yield Problem(
-                "context.csv",
-                factor.line,
-                "requires",
-                f"got {factor.requires!r}, expected a risk factor that requires none itself",
-            )
-        if f"context:{factor.id}" not in kb.parameters:
-            yield Problem("studies.csv", None, "quantity", f"no context_prevalence for {factor.id}")
 
 
-def _priors(kb: KnowledgeBase) -> Iterator[Problem]:
+def _priors(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     for cause in kb.causes.values():
         parameter = kb.parameters.get(f"prior:{cause.id}")
+        if parameter is None and unread.count("prior", cause.id):
+            continue
         if parameter is None:
             expected = "incidence" if cause.course == "acute" else "prevalence"
             yield Problem("studies.csv", None, "quantity", f"no {expected} for {cause.id}")
@@ -211,7 +221,7 @@ def _priors(kb: KnowledgeBase) -> Iterator[Problem]:
             )
 
 
-def _links(kb: KnowledgeBase) -> Iterator[Problem]:
+def _links(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     per_cause: dict[str, int] = defaultdict(int)
     linked = set()
     for parameter in kb.parameters.values():
@@ -221,7 +231,8 @@ def _links(kb: KnowledgeBase) -> Iterator[Problem]:
             linked.add(finding)
             leak = kb.parameters.get(f"leak:{finding}")
             graded = finding in kb.findings and kb.findings[finding].graded
-            if leak and not graded and parameter.value <= leak.value:
+            lost = unread.count("link", cause, finding) + unread.count("leak", finding)
+            if leak and not graded and not lost and parameter.value <= leak.value:
                 yield problem_of(
                     kb,
                     parameter,
@@ -230,82 +241,30 @@ def _links(kb: KnowledgeBase) -> Iterator[Problem]:
                     "a noisy-OR cause cannot lower a finding; drop the row, or mend the leak",
                 )
     for owner in kb.causes.values():
-        if per_cause[owner.id] < MIN_LINKS:
+        if per_cause[owner.id] + unread.count("link", owner.id) < MIN_LINKS:
             message = f"{owner.id} is linked to {per_cause[owner.id]} findings, expected {MIN_LINKS} or more"
             yield Problem("causes.csv", owner.line, "id", message)
     for item in kb.findings.values():
-        if item.id not in linked:
+        if item.id not in linked and not unread.count("link", item.id):
             yield Problem("findings.csv", item.line, "id", f"{item.id} is linked to no cause")
 
 
-def _leaks(kb: KnowledgeBase) -> Iterator[Problem]:
+def _leaks(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     for file, items in (("findings.csv", kb.findings), ("syndromes.csv", kb.syndromes)):
         for item in items.values():
-            if f"leak:{item.id}" not in kb.parameters:
-                message = f"{item.id} has no leak: studies.csv needs a false_positive_rate row without a group"
-                yield Problem(file, item.line, "id", message)
+            if f"leak:{item.id}" not in kb.parameters and not unread.count("leak", item.id):
+                message = f"{item.id} has no leak: studies.csv needs a row without a group: false_positive_rate, specificity or"
+                yield Problem(file, item.line, "id", f"{message} population_frequency")
 
 
-def _syndromes(kb: KnowledgeBase) -> Iterator[Problem]:
-    links = [p for p in kb.parameters.values() if p.id.startswith("link:")]
-    pairs = {(p.id.split(":")[1], p.id.split(":")[2]): p for p in links}
-    for syndrome in kb.syndromes.values():
-        n_causes = sum(f == syndrome.id for _, f in pairs)
-        findings = [f for s, f in pairs if s == syndrome.id]
-        if not n_causes or len(findings) < MIN_FINDINGS:
-            got = f"got {n_causes} causes and {len(findings)} findings of {syndrome.id}"
-            yield Problem("syndromes.csv", syndrome.line, "id", f"{got}, expected 1 or more and {MIN_FINDINGS} or more")
-        for finding in findings:
-            if kb.findings[finding].graded:
-                got = f"got the graded finding {finding!r} of the syndrome {syndrome.id}"
-                yield problem_of(kb, pairs[syndrome.id, finding], "finding", f"{got}; link its levels to causes")
-    needed = [f"leak:{item}" for item in (*kb.findings, *kb.syndromes)]
-    if not kb.syndromes or any(leak not in kb.parameters for leak in needed):
-        return
-    yield from _syndrome_totals(kb, pairs)
-
-
-def _syndrome_totals(kb: KnowledgeBase, pairs: Mapping[tuple[str, str], Parameter]) -> Iterator[Problem]:
-    """What syndromes bring alone must not be more than what the studies of a finding count in all.
-
-    A sensitivity may lie below by chance: up to the 95 % quantile of its distribution (on the logit scale) it is let pass.
-    """
-    value = {p.id: p.value for p in kb.parameters.values()}
-    for (cause, finding), parameter in pairs.items():
-        if cause in kb.causes and finding in kb.findings and not kb.findings[finding].graded:
-            total = brought(value, kb.syndromes, cause, finding)
-            if total is not None and total > _upper(parameter):
-                yield problem_of(
-                    kb,
-                    parameter,
-                    "value",
-                    f"{parameter.id} is {parameter.value:.3g}, but the syndromes of {cause} alone bring {total:.3g}: "
-                    "lower what links the cause to the syndrome or the syndrome to the finding, or mend the row",
-                )
-    for parameter in kb.parameters.values():
-        kind, *names = parameter.id.split("@")[0].split(":")
-        if kind == "leak" and names[0] in kb.findings and not kb.findings[names[0]].graded:
-            least = brought_without_cause(value, kb.syndromes, names[0])
-            if least > parameter.value:
-                message = f"{parameter.id} is {parameter.value:.3g}, syndromes without a cause alone bring {least:.3g}"
-                yield problem_of(kb, parameter, "value", message)
-
-
-def _upper(parameter: Parameter) -> float:
-    """95 % quantile of a Beta, by the normal distribution on the logit scale."""
-    size = parameter.first + parameter.second
-    p = parameter.first / size
-    spread = 1.645 / math.sqrt((size + 1.0) * p * (1.0 - p))
-    return 1.0 / (1.0 + math.exp(-(math.log(p / (1.0 - p)) + spread)))
-
-
-def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
+def _graded(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     for graded, levels in kb.graded.items():
         leak: tuple[float, ...] | None = None
         for owner in ("leak", *(f"link:{c}" for c in kb.causes)):
             parameters = [kb.parameters.get(f"{owner}:{level}") for level in levels]
             given = [p for p in parameters if p is not None]
-            if not given:
+            kind, *of = owner.split(":")
+            if not given or any(unread.count(kind, *of, level) for level in levels):
                 continue
             if len(given) < len(levels):
                 missing = ", ".join(level for level, p in zip(levels, parameters, strict=True) if p is None)
@@ -314,14 +273,17 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
             total = sum(p.value for p in given)
             if total > MAX_TOTAL:
                 yield problem_of(
-                    kb, given[0], "value", f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most 1"
+                    kb,
+                    given[0],
+                    "value",
+                    f"{owner}: the levels of {graded} add up to {total:.3g}, expected at most {MAX_TOTAL:g}",
                 )
                 continue
             for band in kb.age_bands if owner == "leak" else ():
                 banded = [kb.parameters.get(f"leak:{level}@{band.id}") for level in levels]
                 total = sum((b or p).value for b, p in zip(banded, given, strict=True))
                 if any(banded) and total > MAX_TOTAL:
-                    message = f"leak: the levels of {graded} add up to {total:.3g} at {band.id}, expected at most 1"
+                    message = f"leak: the levels of {graded} add up to {total:.3g} at {band.id}, expected at most {MAX_TOTAL:g}"
                     yield problem_of(kb, next(b for b in banded if b), "value", message)
             hazard = continuation([p.value for p in given])
             if owner == "leak":
@@ -338,13 +300,13 @@ def _graded(kb: KnowledgeBase) -> Iterator[Problem]:
                         )
 
 
-def _sources(kb: KnowledgeBase) -> Iterator[Problem]:
+def _sources(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     for study in kb.studies.values():
         if (study.source == EXPERT) != (study.quality == EXPERT):
             yield Problem("studies.csv", study.line, "quality", f"source and quality must both be {EXPERT} or neither")
         if study.source == EXPERT and study.low is None:
             yield Problem("studies.csv", study.line, "low", "an expert estimate needs an interval")
-    used = {study.source for study in kb.studies.values()}
+    used = {study.source for study in kb.studies.values()}.union(*unread.rows)
     for source in kb.sources.values():
         if source.id not in used:
             yield Problem("sources.csv", source.line, "id", f"{source.id} is used by no study")

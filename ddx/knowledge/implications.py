@@ -7,16 +7,20 @@ from collections.abc import Iterator
 from ddx.errors import Problem, nearest
 from ddx.knowledge.schema import KnowledgeBase, problem_of
 from ddx.knowledge.syndromes import brought
+from ddx.knowledge.unread import Unread
 
 SLACK = 0.02  # by which a finding may be more frequent than what it implies: the rows of both are pooled apart
 
 
-def implications(kb: KnowledgeBase) -> Iterator[Problem]:
+def implications(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     """Implied findings exist, are no levels, and do not imply each other in a circle."""
     for finding in kb.findings.values():
         for implied in finding.implies:
-            message = f"unknown finding {implied!r}{nearest(implied, kb.findings)}" if implied not in kb.findings else ""
-            if not message and (graded := kb.findings[implied].graded):
+            message = ""
+            if implied not in kb.findings:
+                if implied not in unread.ids and not unread.unknown("findings.csv"):
+                    message = f"unknown finding {implied!r}{nearest(implied, kb.findings)}"
+            elif graded := kb.findings[implied].graded:
                 message = f"got {implied!r}, a level of {graded}, of which a case has one: take it out"
             if message:
                 yield Problem("findings.csv", finding.line, "implies", message)
@@ -41,10 +45,12 @@ def _cycle(kb: KnowledgeBase, finding: str, path: list[str], done: set[str]) -> 
     return None
 
 
-def implied_frequencies(kb: KnowledgeBase) -> Iterator[Problem]:
+def implied_frequencies(kb: KnowledgeBase, unread: Unread) -> Iterator[Problem]:
     """P(g) >= P(f), only a cause or none being present, where the finding f implies g."""
     value = {p.id: p.value for p in kb.parameters.values()}
-    if any(f"leak:{item}" not in value for item in (*kb.findings, *kb.syndromes)) or any(implications(kb)):
+    if any(f"leak:{item}" not in value for item in (*kb.findings, *kb.syndromes)) or any(implications(kb, unread)):
+        return
+    if unread.count("link") + unread.count("leak") or "findings.csv" in unread.partial:
         return
     for finding, implied in ((f.id, g) for f in kb.findings.values() for g in f.implies):
         for cause in kb.causes:

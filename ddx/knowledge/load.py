@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,9 @@ from ddx.knowledge import tables as t
 from ddx.knowledge.ages import part_problems
 from ddx.knowledge.check import check
 from ddx.knowledge.measurements import read_measurements
-from ddx.knowledge.parameters import QUANTITIES, RATIOS, collect
+from ddx.knowledge.meta import read_meta
+from ddx.knowledge.numbers import number_problems
+from ddx.knowledge.parameters import QUANTITIES, collect
 from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
@@ -27,9 +28,18 @@ from ddx.knowledge.schema import (
     Study,
     Syndrome,
 )
+from ddx.knowledge.unread import Unread
 
-SCHEMA_VERSION = 1
 FILES = ("kb.toml", "causes.csv", "syndromes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
+
+# Tables that a knowledge base has rows of.
+_NOUNS = {
+    "causes.csv": "causes",
+    "findings.csv": "findings",
+    "context.csv": "context values",
+    "studies.csv": "study rows",
+    "sources.csv": "sources",
+}
 
 Item = TypeVar("Item", Cause, Syndrome, Finding, Context, Source, Study)
 
@@ -150,8 +160,8 @@ def load_knowledge(name: str | Path) -> KnowledgeBase:
 def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     """The knowledge base in a folder, None when kb.toml cannot be used, and all problems of its files."""
     problems: list[Problem] = []
-    meta = _toml(folder / "kb.toml", problems)
-    unread: set[str] = set()
+    meta = read_meta(folder / "kb.toml", problems)
+    unread = Unread()
     causes = _items(folder / "causes.csv", _CAUSES, Cause, problems, unread)
     syndromes: dict[str, Syndrome] = {}
     if (folder / "syndromes.csv").is_file():
@@ -164,8 +174,9 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         return None, problems
     settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
     usable = _resolved(studies, causes, syndromes, findings, context, sources, settings, problems, unread)
-    measurements = read_measurements(meta["measurements"], None if "findings.csv" in unread else findings, problems)
-    parameters = collect(usable, causes, syndromes, findings, context, [] if unread.intersection(FILES) else problems)
+    measurements = read_measurements(meta["measurements"], findings, problems, unread)
+    found: list[Problem] = []
+    parameters = collect(usable, causes, syndromes, findings, context, found, unread=unread)
     knowledge = KnowledgeBase(
         name=meta["name"],
         version=meta["version"],
@@ -185,8 +196,8 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         digest=digest(folder),
         folder=str(folder),
     )
-    if not unread.intersection(FILES):  # what a table does not say that cannot be read is no problem of the others
-        problems += check(knowledge)
+    if not unread.files:  # what a table does not say that cannot be read is no problem of the others
+        problems += [*found, *check(knowledge, unread)]
     return knowledge, problems
 
 
@@ -206,14 +217,22 @@ def _finding(**cells: Any) -> Finding:
 
 
 def _items(
-    path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem], unread: set[str]
+    path: Path, columns: dict[str, t.Convert], build: Callable[..., Item], problems: list[Problem], unread: Unread
 ) -> dict[str, Item]:
     items: dict[str, Item] = {}
     for line, row in t.read_table(path, columns, problems, unread):
-        if row["id"] in items:
-            problems.append(Problem(path.name, line, "id", f"got {row['id']!r}, which an earlier row has too"))
-        else:
-            items[row["id"]] = build(line=line, **row)
+        item = build(line=line, **row)
+        if item.id not in items:
+            items[item.id] = item
+            continue
+        problems.append(Problem(path.name, line, "id", f"got {item.id!r}, which an earlier row has too"))
+        unread.partial.add(path.name)
+        unread.nameless.add(path.name)  # one of the two is meant to have another id
+        if isinstance(item, Study):
+            unread.add_study(item)
+    if not items and path.name in _NOUNS and path.name not in unread.files | unread.partial:
+        problems.append(Problem(path.name, None, "", f"no {_NOUNS[path.name]}"))
+        unread.files.add(path.name)
     return items
 
 
@@ -226,12 +245,12 @@ def _resolved(
     sources: Mapping[str, Source],
     settings: Mapping[str, str],
     problems: list[Problem],
-    unread: set[str],
+    unread: Unread,
 ) -> list[Study]:
     """Study rows whose ids exist and whose numbers fit their quantity; the others are reported.
 
-    An id whose own row, or whose table, could not be read is not reported again. A syndrome is a finding of causes and a cause
-    of findings.
+    An id whose own row, or whose table, could not be read is not reported again; a row that names it cannot be used either.
+    A syndrome is a finding of causes and a cause of findings.
     """
     usable = []
     parents, children = {**causes, **syndromes}, {**findings, **syndromes}
@@ -255,7 +274,7 @@ def _resolved(
             strange = [g for g in got if g and g not in known]
             if not strange:
                 continue
-            lost = strange if unread & files else sorted(unread.intersection(strange))
+            lost = strange if unread.unknown(*files) else [g for g in strange if g in unread.ids]
             waiting |= column != "source" and bool(lost)
             found += [(column, f"unknown {column} {g!r}{nearest(g, known)}") for g in strange if g not in lost]
         needed, allowed = QUANTITIES[study.quantity]
@@ -272,82 +291,10 @@ def _resolved(
         for named in (study.context, *study.group):
             if named in parts:
                 found += part_problems(study, parts[named])
-        found += _number_problems(study)
+        found += number_problems(study)
         problems += [Problem("studies.csv", study.line, column, message) for column, message in found]
-        if not found and not waiting:
+        if found or waiting:
+            unread.add_study(study)
+        else:
             usable.append(study)
     return usable
-
-
-def _number_problems(study: Study) -> Iterable[tuple[str, str]]:
-    x, n = study.numerator, study.denominator
-    ratio = study.quantity in (*RATIOS, "crude_ratio", "incidence")
-    if ratio:
-        if study.value <= 0.0:
-            yield "value", f"got {study.value:g}, expected a number above 0"
-    elif not 0.0 <= study.value <= 1.0:
-        yield "value", f"got {study.value:g}, expected a probability"
-    elif study.value in (0.0, 1.0) and not n:
-        yield "value", f"got {study.value:g} without a denominator: certainty needs a count, else a value inside (0, 1)"
-    if (study.low is None) != (study.high is None):
-        yield "low", "low and high come together"
-    elif study.low is not None and study.high is not None and (study.low < 0.0 or (study.high > 1.0 and not ratio)):
-        bound, limit = ("low", study.low) if study.low < 0.0 else ("high", study.high)
-        yield bound, f"got {limit:g}, expected {'0 or more' if ratio else 'a probability'}"
-    elif study.low is not None and study.high is not None and not study.low <= study.value <= study.high:
-        yield "low", f"got {study.low:g} to {study.high:g}, which does not hold the value {study.value:g}"
-    elif study.low is not None and study.low == study.high:
-        yield "low", "the interval has no width"
-    if study.interval and study.low is None and study.high is None:
-        yield "interval", f"got {study.interval!r} without low and high"
-    if study.counts and n is None:
-        yield "counts", f"got {study.counts!r} without a denominator"
-    if x is not None and n is None and study.quantity != "incidence":
-        yield "denominator", "got an empty cell beside a numerator"
-    if study.counts == "reported" and x is None:
-        yield "numerator", "got an empty cell, counts = reported needs one"
-    if n is not None and n <= 0:
-        yield "denominator", f"got {n}, expected a number above 0"
-    elif x is not None and n is not None and study.quantity != "incidence":
-        if not 0 <= x <= n:
-            yield "numerator", f"got {x} of {n}"
-        elif abs(x / n - study.value) > 0.005 + 0.5 / n:
-            yield "value", f"got {study.value:g}, the counts {x}/{n} make {x / n:.4g}"
-
-
-_META = ("name", "version", "schema_version", "title", "licence", "intended_use", "default_setting", "settings", "measurements")
-
-
-def _toml(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
-    try:
-        meta = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(Problem(path.name, None, "", f"cannot be read: {error}"))
-        return None
-    found = [Problem(path.name, None, key, f"unknown key{nearest(key, _META)}") for key in meta if key not in _META]
-    for key in _META:
-        expected = dict if key in ("settings", "measurements") else int if key == "schema_version" else str
-        if key not in meta:
-            found.append(Problem(path.name, None, key, "key is missing"))
-        elif not isinstance(meta[key], expected):
-            found.append(Problem(path.name, None, key, f"got {meta[key]!r}, expected {expected.__name__}"))
-    if not found and meta["schema_version"] != SCHEMA_VERSION:
-        found.append(
-            Problem(path.name, None, "schema_version", f"got {meta['schema_version']}, this ddx reads {SCHEMA_VERSION}")
-        )
-    if not found:
-        found += [
-            Problem(path.name, None, f"settings.{reserved}", "is built in and not declared")
-            for reserved in (GENERAL, BALANCED)
-            if reserved in meta["settings"]
-        ]
-        known = [GENERAL, BALANCED, *meta["settings"]]
-        if meta["default_setting"] not in known:
-            found.append(
-                Problem(path.name, None, "default_setting", f"got {meta['default_setting']!r}, allowed: {', '.join(known)}")
-            )
-        for key, value in meta["settings"].items():
-            if not isinstance(value, str):
-                found.append(Problem(path.name, None, f"settings.{key}", f"got {value!r}, expected the population in words"))
-    problems += found
-    return None if found else meta

@@ -22,6 +22,7 @@ from ddx.knowledge.pooling import (
 )
 from ddx.knowledge.schema import SEXES, Cause, Context, Finding, Parameter, Study, Syndrome
 from ddx.knowledge.syndromes import brought
+from ddx.knowledge.unread import Unread
 
 DAYS_PER_YEAR = 365.25
 
@@ -57,9 +58,13 @@ def collect(
     context: Mapping[str, Context],
     problems: list[Problem],
     known: Mapping[str, Parameter] = MappingProxyType({}),
+    unread: Unread | None = None,
 ) -> dict[str, Parameter]:
-    """Every parameter that the study rows give, by id. Where they are not all rows, ``known`` has what others depend on."""
-    return _Collector(studies, causes, syndromes, findings, context, problems, known).parameters
+    """Every parameter that the study rows give, by id. Where they are not all rows, ``known`` has what others depend on.
+
+    ``problems`` and ``unread`` are added to; what rows lack because others could not be used is no problem.
+    """
+    return _Collector(studies, causes, syndromes, findings, context, problems, known, unread or Unread()).parameters
 
 
 class _Collector:
@@ -72,8 +77,9 @@ class _Collector:
         context: Mapping[str, Context],
         problems: list[Problem],
         known: Mapping[str, Parameter],
+        unread: Unread,
     ) -> None:
-        self.causes, self.syndromes, self.context, self.problems = causes, syndromes, context, problems
+        self.causes, self.syndromes, self.context, self.problems, self.unread = causes, syndromes, context, problems, unread
         self.parameters: dict[str, Parameter] = {}
         self.value = {p.id: p.value for p in known.values()}  # and of the parameters so far
         rows: dict[tuple[str, str], list[Study]] = defaultdict(list)
@@ -101,6 +107,7 @@ class _Collector:
 
     def _reject(self, study: Study, column: str, message: str) -> None:
         self.problems.append(Problem(_STUDIES, study.line, column, message))
+        self.unread.add_study(study)
 
     def _population(self, variable: Context) -> None:
         shares = self.rows["population_share", variable.id]
@@ -167,7 +174,9 @@ class _Collector:
 
     def _exposure(self, estimates: Estimates, study: Study, raised: float) -> None:
         exposed = self._exposed(study.context)
-        if exposed is None:
+        if exposed is None and self.unread.count("context", study.context) + self.unread.count("population", study.context):
+            self.unread.add_study(study)
+        elif exposed is None:
             self._reject(study, "context", f"no frequency of {study.context!r} in the population to compare with")
         else:
             self._estimate(estimates, study, exposure_ratio_estimate(study, exposed), raised)
@@ -224,10 +233,13 @@ class _Collector:
 
     def _group_rates(self, cause: Cause, estimates: Estimates, raised: Mapping[str, float]) -> None:
         quantity = "incidence" if cause.course == "acute" else "prevalence"
+        waiting = self.unread.count("prior", cause.id) > 0  # for rows that could not be used: what is missing is among them
         grouped = _by_group(s for s in self.rows[quantity, cause.id] if s.group)
         bands = [b for b in self.bands if (b,) in grouped]
         if bands and any(estimates[b] for b in self.bands):
             self._reject(grouped[bands[0],][0], "group", f"{cause.id} has age-band rates and age-band ratios: keep one kind")
+        elif bands and len(bands) < len(self.bands) and waiting:
+            pass
         elif bands and len(bands) < len(self.bands):
             missing = ", ".join(b for b in self.bands if b not in bands)
             self._reject(grouped[bands[0],][0], "group", f"{cause.id} has rates for some age bands only; missing: {missing}")
@@ -238,10 +250,12 @@ class _Collector:
                 for study in grouped[b,]:
                     y, v = group_ratio_estimate(study, reference)
                     estimates[b].append(((y - (raised[b] - mean), v), study))
-        self._sex_rates(grouped, estimates, raised[SEXES[0]] - raised[SEXES[1]])
+        self._sex_rates(grouped, estimates, raised[SEXES[0]] - raised[SEXES[1]], waiting)
 
-    def _sex_rates(self, grouped: dict[tuple[str, ...], list[Study]], estimates: Estimates, raised: float) -> None:
-        """Rates of both sexes from one source make one ratio, women against men."""
+    def _sex_rates(
+        self, grouped: dict[tuple[str, ...], list[Study]], estimates: Estimates, raised: float, waiting: bool
+    ) -> None:
+        """Rates of both sexes from one source make one ratio, women against men; ``waiting`` for rows nobody could use."""
         first, second = (grouped.get((sex,), []) for sex in SEXES)
         paired = {s.source for s in first} & {s.source for s in second}
         for study in first:
@@ -252,7 +266,7 @@ class _Collector:
         for group, members in grouped.items():
             for study in members:
                 single = len(group) == 1 and (group[0] in self.bands or study.source in paired)
-                if not single:
+                if not single and not waiting:
                     expected = "one age band, or each sex by a row of the same source"
                     self._reject(study, "group", f"got {';'.join(group)!r}, expected {expected}")
 

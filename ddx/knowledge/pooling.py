@@ -14,6 +14,10 @@ and Spiegelhalter, J R Stat Soc A 2009, eq. 7): mean of the estimates weighted b
 tau**2. Three ranks are never mixed: studies that give a number; sources that say it in words (``verbal``: "common", "in some";
 the interval is the class of the Human Phenotype Ontology's frequency terms), which count where no number exists; and expert
 estimates, which count where no source exists and whose interval is taken as it is.
+
+Words are no independent counts: a row moves the earlier estimate into the class of its word, and the next one repeats it. They
+are pooled as fully dependent: the mean stays the same, its standard deviation is the weighted mean of theirs, each
+sqrt(v + tau**2), and tau**2 is not below tau0**2. Rows that repeat one make exactly what that one makes.
 """
 
 from __future__ import annotations
@@ -190,6 +194,12 @@ def pool(estimates: Sequence[Estimate], spread: float) -> tuple[float, float, fl
         tau2 = (2.0 * spread**2 + (k - 1) * estimate) / (k + 1)
     weights = [1.0 / (vi + tau2) for vi in v]
     mean = sum(w * yi for w, yi in zip(weights, y, strict=True)) / sum(weights)
+    if k > 1 and all(s.quality == VERBAL for _, s in cited):
+        # Fully dependent, so that the standard deviation of the mean is the mean of theirs; nor does their agreement say that
+        # populations agree.
+        tau2 = max(tau2, spread**2)
+        error = (sum(w * math.sqrt(vi + tau2) for w, vi in zip(weights, v, strict=True)) / sum(weights)) ** 2
+        return mean, error, tau2, cited
     return mean, 1.0 / sum(weights), tau2, cited
 
 

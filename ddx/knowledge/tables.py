@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ddx.errors import Problem, nearest
+from ddx.knowledge.unread import Unread
 
 Convert = Callable[[str], Any]
 
+STUDIES = "studies.csv"
+# More than there are people; whole numbers of any length fit no float.
+MOST = 10**12
+
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+# White space among them breaks lines at worst; the others end texts (NUL) or command terminals (ESC).
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 
 
 def text(cell: str) -> str:
@@ -42,9 +50,11 @@ def names(cell: str) -> tuple[str, ...]:
 
 
 def number(cell: str) -> float:
-    """A finite number."""
+    """A finite number, in the digits 0 to 9."""
     try:
-        value = math.nan if "_" in cell else float(cell)
+        if "_" in cell or not cell.isascii():
+            raise ValueError
+        value = float(cell)
     except ValueError:
         raise ValueError(f"got {cell!r}, expected a number") from None
     if not math.isfinite(value):
@@ -53,13 +63,15 @@ def number(cell: str) -> float:
 
 
 def count(cell: str) -> int:
-    """A whole number."""
-    try:
-        if "_" in cell:
-            raise ValueError
-        return int(cell)
-    except ValueError:
-        raise ValueError(f"got {cell!r}, expected a whole number") from None
+    """A whole number from 0 to ``MOST``, in the digits 0 to 9."""
+    if not _WHOLE.fullmatch(cell):
+        raise ValueError(f"got {cell!r}, expected a whole number")
+    digits = cell.lstrip("+-0")
+    if len(digits) > len(str(MOST)) or int(digits or 0) > MOST:
+        raise ValueError(f"got a number of {len(digits)} digits, expected at most {MOST}")
+    if digits and cell.startswith("-"):
+        raise ValueError(f"got {cell!r}, expected 0 or more")
+    return int(digits or 0)
 
 
 def optional(convert: Convert) -> Convert:
@@ -78,17 +90,22 @@ def choice(*allowed: str) -> Convert:
     return convert
 
 
+def control_characters(content: str) -> Iterator[str]:
+    """A message where a text has control characters that are no white space."""
+    if found := _CONTROL.search(content):
+        yield f"got the control character {found[0]!r} in a text"
+
+
 def read_table(
-    path: Path, columns: dict[str, Convert], problems: list[Problem], unread: set[str]
+    path: Path, columns: dict[str, Convert], problems: list[Problem], unread: Unread
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and converted cells of every row without a problem.
 
-    Problems are appended to ``problems``; the ids of rows that have some are added to ``unread``, so that nobody reports
-    them as unknown as well, and so is the name of a file that is no such table. The header must hold exactly ``columns``, in
-    any order.
+    Problems are appended to ``problems``, and what could not be read is noted in ``unread``. The header must hold exactly
+    ``columns``, in any order.
     """
     file = path.name
-    unread.add(file)
+    unread.files.add(file)
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -103,6 +120,9 @@ def read_table(
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         header = next(reader, [])
+        if not header:
+            problems.append(Problem(file, None, "", f"got an empty file, expected the columns {', '.join(columns)}"))
+            return
         if not _header_fits(file, header, columns, problems):
             return
         line = reader.line_num + 1
@@ -110,7 +130,7 @@ def read_table(
             if cells:
                 yield from _row(file, line, header, cells, columns, problems, unread)
             line = reader.line_num + 1
-        unread.remove(file)
+        unread.files.remove(file)
     except csv.Error as error:
         problems.append(Problem(file, reader.line_num, "", f"not valid CSV: {error}"))
 
@@ -133,18 +153,26 @@ def _row(
     cells: Sequence[str],
     columns: dict[str, Convert],
     problems: list[Problem],
-    unread: set[str],
+    unread: Unread,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
+    row: dict[str, Any] = {}
     if len(cells) != len(header):
         problems.append(Problem(file, line, "", f"got {len(cells)} cells, expected {len(header)}"))
-        return
-    row: dict[str, Any] = {}
-    for column, cell in zip(header, cells, strict=True):
+    for column, cell in zip(header, cells, strict=True) if len(cells) == len(header) else ():
         try:
+            for message in control_characters(cell):
+                raise ValueError(message)
             row[column] = columns[column](cell.strip())
         except ValueError as error:
             problems.append(Problem(file, line, column, str(error)))
     if len(row) == len(header):
         yield line, row
-    else:
-        unread.add(cells[header.index("id")].strip())
+        return
+    unread.partial.add(file)
+    place = header.index("id")
+    name = cells[place].strip() if place < len(cells) else ""
+    unread.ids.add(name)
+    if not _IDENTIFIER.fullmatch(name):
+        unread.nameless.add(file)
+    if file == STUDIES:
+        unread.add_cells(cells)

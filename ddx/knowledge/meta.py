@@ -1,0 +1,93 @@
+"""kb.toml: what a knowledge base says of itself."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ddx.errors import Problem, nearest
+from ddx.knowledge.schema import BALANCED, GENERAL
+from ddx.knowledge.tables import control_characters
+
+SCHEMA_VERSION = 1
+_KEYS = {
+    "name": str,
+    "version": str,
+    "schema_version": int,
+    "title": str,
+    "licence": str,
+    "intended_use": str,
+    "default_setting": str,
+    "settings": dict,
+    "measurements": dict,
+}
+_WORDS = {str: "text", int: "a whole number", dict: "a table"}
+# Tables and lists within each other: measurements, one of them, its findings, one of them, and a few that will be refused in
+# their place.
+_DEPTH = 8
+# TOML asks for whole numbers of 64 bits; Python reads longer ones, which fit no float and which it may not even print.
+_WHOLE = 2**63
+
+
+def read_meta(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
+    """The keys of a kb.toml, None where it has problems; these are appended to ``problems``."""
+    try:
+        meta = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        found = [_problem(path, "", "cannot be read: lists or tables within each other, too deep")]
+    except (OSError, ValueError) as error:  # broken TOML and broken UTF-8 are value errors, and so is a number of 5,000 digits
+        found = [_problem(path, "", f"cannot be read: {error}")]
+    else:
+        found = [_problem(path, key, message) for key, message in _unusable(meta)]
+        found = found or [_problem(path, key, message) for key, message in _key_problems(meta)]
+        found = found or [_problem(path, key, message) for key, message in _setting_problems(meta)]
+    problems += found
+    return None if found else meta
+
+
+def _problem(path: Path, key: str, message: str) -> Problem:
+    return Problem(path.name, None, key, message)
+
+
+def _unusable(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Values that no key may have, whatever it says. No recursion: a kb.toml may be deeper than Python's stack."""
+    stack: list[tuple[str, object, int]] = [("", meta, 0)]
+    while stack:
+        key, value, depth = stack.pop()
+        if isinstance(value, dict | list) and depth > _DEPTH:
+            yield key, f"lists or tables within each other, more than {_DEPTH} deep"
+        elif isinstance(value, dict):
+            yield from ((key, message) for name in value for message in control_characters(name))
+            stack += [(f"{key}.{name}" if key else name, item, depth + 1) for name, item in reversed(value.items())]
+        elif isinstance(value, list):
+            stack += [(f"{key}[{i}]", value[i], depth + 1) for i in reversed(range(len(value)))]
+        elif isinstance(value, str):
+            yield from ((key, message) for message in control_characters(value))
+        elif isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
+            yield key, "got a whole number of more than 64 bits"
+
+
+def _key_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield from ((key, f"unknown key{nearest(key, _KEYS)}") for key in meta if key not in _KEYS)
+    for key, expected in _KEYS.items():
+        if key not in meta:
+            yield key, "key is missing"
+        elif type(meta[key]) is not expected:  # True is an int to Python
+            yield key, f"got {meta[key]!r}, expected {_WORDS[expected]}"
+
+
+def _setting_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if meta["schema_version"] != SCHEMA_VERSION:
+        yield "schema_version", f"got {meta['schema_version']}, this ddx reads {SCHEMA_VERSION}"
+        return
+    for reserved in (GENERAL, BALANCED):
+        if reserved in meta["settings"]:
+            yield f"settings.{reserved}", "is built in and not declared"
+    known = [GENERAL, BALANCED, *meta["settings"]]
+    if meta["default_setting"] not in known:
+        yield "default_setting", f"got {meta['default_setting']!r}, allowed: {', '.join(known)}"
+    for key, value in meta["settings"].items():
+        if not isinstance(value, str):
+            yield f"settings.{key}", f"got {value!r}, expected the population in words"
