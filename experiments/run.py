@@ -31,11 +31,17 @@ SMALL = {
     "published_cases": ("--setting", "balanced", "--output", "{out}"),
     "textbook_cases": ("--cause", "stroke", "--out", "{out}"),
     "quickscore": ("--networks", "2", "--cases", "1", "--most", "6", "--out", "{out}"),
+    "selection": ("--cause", "stroke", "--out", "{out}"),
     "setting_shift": ("--cases", "10", "--out", "{out}"),
     "syndromes": ("-n", "120", "--setting", "neurology_clinic", "--output", "{out}"),
 }
 # How published cases are handed over.
-CASES = {"forms": ("--cases", "{cases}"), "published_cases": ("{cases}",), "syndromes": ("--cases", "{cases}")}
+CASES = {
+    "forms": ("--cases", "{cases}"),
+    "published_cases": ("{cases}",),
+    "selection": ("--cases", "{cases}"),
+    "syndromes": ("--cases", "{cases}"),
+}
 NEEDS_CASES = ("published_cases",)
 
 
