@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.cases import CaseError, Encoded, Reject, encode, from_frame, from_mapping, select, unknown_columns
+from ddx.cases import CaseError, Encoded, Reject, encode, from_frame, from_mapping, unknown_columns
 from ddx.errors import UsageError, nearest
-from ddx.inference import EvidenceTooLarge, Posterior
+from ddx.inference import Posterior
 from ddx.knowledge import KnowledgeBase, load_knowledge
 from ddx.network import Evidence, LayeredNetwork, build_network, without_findings
 
@@ -161,17 +161,10 @@ class Model:
     def posterior(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:
         """Posterior of encoded cases (M of them) and rejects for those that have none; their rows hold nan."""
         failed: list[Reject] = []
-        keep = np.arange(len(encoded.rows))
-        solved: Posterior | None = None
-        while solved is None:
-            try:
-                solved = self.network.posterior(select(encoded.evidence, keep))
-            except EvidenceTooLarge as error:
-                # Said before any work is done: take the case out and ask again.
-                message = f"{error.reason}; leave out findings"
-                failed.append(_failed(encoded, lines, int(keep[error.row]), "too_many_findings", message))
-                keep = np.delete(keep, error.row)
-        posterior = solved if not failed else _spread(solved, keep, len(encoded.rows))
+        posterior, refused = self.network.fitting(encoded.evidence)
+        for error in refused.each() if refused is not None else ():
+            message = f"{error.reason}; leave out findings"
+            failed.append(_failed(encoded, lines, error.row, "too_many_findings", message))
         for row in np.flatnonzero(posterior.impossible):
             message = "the evidence has probability zero in this knowledge base; look for statements that exclude each other"
             failed.append(_failed(encoded, lines, int(row), "impossible_evidence", message))
@@ -191,19 +184,6 @@ class Model:
         from ddx.interop import to_pgmpy
 
         return to_pgmpy(self, causes, findings)
-
-
-def _spread(solved: Posterior, rows: NDArray[np.intp], n: int) -> Posterior:
-    """The posterior of some of n cases, nan for the others."""
-
-    def full(array: NDArray[np.float64]) -> NDArray[np.float64]:
-        spread = np.full((n, *array.shape[1:]), np.nan)
-        spread[rows] = array
-        return spread
-
-    parts = (solved.marginal, solved.none, solved.log_evidence, solved.context, solved.syndrome)
-    marginal, none, log_evidence, context, syndrome = (full(part) for part in parts)
-    return Posterior(marginal, none, log_evidence, context, syndrome)
 
 
 def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, message: str) -> Reject:

@@ -448,6 +448,8 @@ def test_a_case_too_large_is_refused_with_its_row_and_size(kernel):
         posterior(dense(34, 34), evidence, kernel=kernel)
     assert isinstance(error.value, ValueError)
     assert (error.value.row, error.value.n_findings, error.value.budget) == (1, 34, 4.0)
+    assert error.value.rows == (1, 2)
+    assert [str(each) for each in error.value.each()] == [too_large(row, 34, f"{error.value.gib:.3g}", "4") for row in (1, 2)]
     # 34 states of 2**34 doubles are stored, or with checkpoints about twice the root of 34, and three are at work.
     assert 8 * 2**34 / 2**30 * 4 <= error.value.gib <= 8 * 2**34 / 2**30 * 37
     assert str(error.value) == too_large(1, 34, f"{error.value.gib:.3g}", "4")

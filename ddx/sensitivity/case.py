@@ -43,7 +43,7 @@ def encoded_cases(model: Model, cases: pd.DataFrame) -> Evidence:
     """
     columns, cells = from_frame(model.knowledge, cases)
     encoded = encode(model.knowledge, columns, cells, list(range(len(cases))))
-    # Those that no analysis could solve are named before any work is done.
+    # Those that no analysis could solve are named before it begins; to find them, all cases are solved once.
     failed = [] if encoded.rejects else model.posterior(encoded, list(range(len(cases))))[1]
     if encoded.rejects or failed:
         raise CaseError([*encoded.rejects, *failed])
