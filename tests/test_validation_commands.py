@@ -384,6 +384,20 @@ def test_cases_that_only_one_knowledge_base_can_read_are_left_out(run, tiny_fold
     assert "posteriors of 3 cases" in out
 
 
+def test_a_case_with_a_line_that_cannot_be_read_is_not_compared(run, tiny_folder, other, cases):
+    """Without that line it is another case, which `ddx score` rejects too."""
+    text = "case_id,id,value\na,tremor,1\na,numbness\nb,tremor,1\nb,age,40\n"
+    cases.write_text(text, encoding="utf-8")
+    code, out, err = run("kb", "diff", tiny_folder, other, "--cases", cases)
+    message = "line 3: got 2 cells, the header has 3"
+    assert (code, err) == (1, f"line 2, case 'a': {message}\n")
+    assert "posteriors of 1 cases" in out
+    assert run("score", cases, "-o", cases.with_name("out.csv"), "--kb", tiny_folder)[0] == 1
+    frame, lines, rejects = validation.read_cases(cases)
+    assert (frame["case_id"].tolist(), lines) == (["b"], [4])
+    assert [(reject.line, reject.case_id, reject.message) for reject in rejects] == [(2, "a", message)]
+
+
 def test_the_examples_of_a_checkout_are_the_default(run, tiny_folder, other, cases, monkeypatch):
     monkeypatch.setattr(diff_module, "EXAMPLES", cases)
     assert "posteriors of 3 cases" in run("kb", "diff", tiny_folder, other)[1]

@@ -96,7 +96,9 @@ def posterior_changes(
 
 
 def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFrame, list[int], list[Reject]]:
-    """Cells of a file of cases, the line of every row, and rejects for rows of another width.
+    """Cells of a file of cases, the line of every row, and rejects for rows that are no rows of the table.
+
+    Cases with a line that cannot be read (long form) are left out, as ``score_file`` does: without it they are other cases.
 
     Raises
     ------
@@ -109,11 +111,12 @@ def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFram
     rejects: list[Reject] = []
     with Source(str(source), encoding) as reader:
         for chunk in reader.chunks():
-            lines += chunk.lines.tolist()
-            rejects += chunk.refused
+            rejects += [*chunk.refused, *chunk.faults]
             cells = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in chunk.cells]
             columns = {name.strip(): cell for name, cell in zip(chunk.names, cells, strict=True)}
-            frames.append(pd.DataFrame(columns, dtype=object))
+            whole = ~np.isin(chunk.lines, [fault.line for fault in chunk.faults])
+            lines += chunk.lines[whole].tolist()
+            frames.append(pd.DataFrame(columns, dtype=object)[whole])
         header = [name.strip() for name in reader.header or ()]
     return pd.concat(frames or [pd.DataFrame(columns=header, dtype=object)], ignore_index=True), lines, rejects
 
