@@ -38,6 +38,9 @@ class KnowledgeError(DdxError):
         count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
         super().__init__("\n".join([f"knowledge base {name}: {count}", *map(str, problems)]))
 
+    def __reduce__(self) -> tuple[type[KnowledgeError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.name, self.problems)
+
 
 def nearest(unknown: str, known: Iterable[str], n: int = 3) -> str:
     """'; nearest: a, b' for an unknown id, or '' when nothing is near."""

@@ -185,6 +185,7 @@ class LayeredNetwork:
             context_log_odds=self.context_log_odds,
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
+            copy=False,
         )
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:

@@ -96,7 +96,7 @@ def bounds(
     without = prior.log_evidence
     if network.n_syndromes:
         # Without causes, the syndromes are causes of their own.
-        alone = Network(network.syndrome_leak, network.finding_syndrome, network.leak)
+        alone = Network(network.syndrome_leak, network.finding_syndrome, network.leak, copy=False)
         part = bounds(alone, problem.findings, memory_gib=memory_gib, effort=effort, tolerance=tolerance)
         none_low, none_high = without + part.log_evidence_lower, without + part.log_evidence_upper
     else:

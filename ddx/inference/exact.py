@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,9 +22,7 @@ class EvidenceTooLarge(ValueError):
     ``reason`` the words for that. ``rows``: the indices of all of them, ascending; ``others``: an error for each but the first.
     """
 
-    def __init__(
-        self, row: int, n_findings: int, gib: float, budget: float, others: Sequence[EvidenceTooLarge] = ()
-    ) -> None:
+    def __init__(self, row: int, n_findings: int, gib: float, budget: float, others: Sequence[EvidenceTooLarge] = ()) -> None:
         self.row, self.n_findings, self.gib, self.budget, self.others = row, n_findings, gib, budget, tuple(others)
         self.reason = f"{n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB"
         super().__init__(f"case {row}: {self.reason}; leave out findings, say more about the context, or raise memory_gib")
@@ -100,7 +99,7 @@ def findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) 
     """Log P(findings | no cause) as ``log_evidence`` (N,), where the syndromes are independent causes of their own."""
     net = problem.network
     if net.n_syndromes:
-        alone = Network(net.syndrome_leak, net.finding_syndrome, net.leak)
+        alone = Network(net.syndrome_leak, net.finding_syndrome, net.leak, copy=False)
     else:
         alone = Network(np.zeros(1), np.zeros((net.n_findings, 1)), net.leak)
     no_context = np.zeros((len(problem.findings), 0))
@@ -117,6 +116,7 @@ def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: b
         context_log_odds=net.context_log_odds,
         context_prior=net.context_prior,
         requires=net.requires,
+        copy=False,
     )
     different = net.n_context > 0 or net.prior.ndim == 2
     m = n if different else min(n, 1)
@@ -138,13 +138,21 @@ def all_context(problem: Problem, solved: Solved) -> Floats:
     return context
 
 
-def _unmasked(array: ArrayLike) -> ArrayLike:
-    """What is masked is not observed; NumPy would take it for the number that lies there."""
-    return np.ma.MaskedArray(array, dtype=np.float64).filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
+def _unmasked(array: ArrayLike) -> Floats:
+    """What is masked or pandas.NA is not observed; NumPy would take the number behind the mask, and does not know NA."""
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.MaskedArray(array, dtype=np.float64).filled(np.nan)
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except TypeError:
+        to_numpy: Any = getattr(array, "to_numpy", None)
+        if to_numpy is None:
+            raise
+        return np.asarray(to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
 
 
 def _evidence(evidence: ArrayLike, network: Network) -> Floats:
-    findings = np.asarray(_unmasked(evidence), dtype=np.float64)
+    findings = _unmasked(evidence)
     if findings.ndim != 2 or findings.shape[1] != network.n_findings:
         raise ValueError(f"evidence: got shape {findings.shape}, expected (N, F) with F = {network.n_findings}")
     if network.n_cases is not None and network.n_cases != len(findings):
@@ -158,7 +166,7 @@ def _context(context: ArrayLike | None, network: Network, n_cases: int) -> Float
     shape = (n_cases, network.n_context)
     if context is None:
         return np.full(shape, np.nan)
-    observed = np.array(_unmasked(context), dtype=np.float64)
+    observed = np.array(_unmasked(context))
     if observed.shape != shape:
         raise ValueError(f"context: got shape {observed.shape}, expected (N, C) = {shape}")
     if not (np.isnan(observed) | (observed == 0.0) | (observed == 1.0)).all():

@@ -99,7 +99,7 @@ def posterior(
     ----------
     network : Network
     evidence : (N, F)
-        1 present, 0 absent, nan (or masked) not observed; a number v in between is virtual evidence with likelihoods v
+        1 present, 0 absent, nan (masked, pandas.NA) not observed; a number v in between is virtual evidence with likelihoods v
         for present and 1 - v for absent.
     context : (N, C), optional
         1 present, 0 absent, nan not observed; all not observed when left out.

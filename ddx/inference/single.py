@@ -96,6 +96,7 @@ def _log_prior(problem: Problem, kernel: Kernel, memory_gib: float) -> tuple[Flo
         context_log_odds=net.context_log_odds,
         context_prior=net.context_prior,
         requires=net.requires,
+        copy=False,
     )
     solved = log_no_cause(replace(problem, network=others), kernel, memory_gib, only=True)
     refuse_large(problem, np.broadcast_to(solved.doubles, n), memory_gib)
@@ -161,7 +162,7 @@ def _log_likelihood_with_syndromes(problem: Problem, kernel: Kernel, memory_gib:
         log_odds[..., :-1, 0] = np.log(np.where(possible, present, 1.0)) - np.log(np.where(possible, absent, 1.0))
         parts = (net.finding_syndrome, net.link[..., k : k + 1])
         link = np.concatenate([np.broadcast_to(p, ((n,) if links == 3 else ()) + p.shape[-2:]) for p in parts], axis=-1)
-        network = Network(prior, link, net.leak, context_log_odds=log_odds, context_prior=np.array([0.5]))
+        network = Network(prior, link, net.leak, context_log_odds=log_odds, context_prior=np.array([0.5]), copy=False)
         only = Problem(network, v, np.ones((n, 1)), np.full((n, 1), 0.5))
         solved = run(only, kernel, memory_gib * 2**27)
         refuse_large(only, solved.doubles, memory_gib)

@@ -70,6 +70,7 @@ class Case:
             context_log_odds=own("context_log_odds", 3),
             context_prior=own("context_prior", 2),
             requires=net.requires,
+            copy=False,
         )
         self.value: Floats = problem.findings[row, positive]  # (m,)
         self.observed, self.context_prior = problem.observed[row], problem.context_prior[row]  # (C,)
