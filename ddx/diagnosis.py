@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ def load(name: str | Path = "limb", setting: str | None = None) -> Model:
     KnowledgeError
         The knowledge base has problems; all of them are listed.
     """
+    if not isinstance(name, str | PathLike):
+        raise UsageError(f"name: got {name!r}, expected the name of a shipped knowledge base or the path of a folder")
     knowledge = load_knowledge(name)
     return Model(knowledge, knowledge.default_setting if setting is None else setting)
 
@@ -54,7 +57,7 @@ class Model:
 
     def __post_init__(self) -> None:
         known = self.knowledge.settings
-        if self.setting not in known:
+        if not isinstance(self.setting, str) or self.setting not in known:
             raise UsageError(f"unknown setting {self.setting!r}{nearest(self.setting, known)}; known: {', '.join(known)}")
 
     def __reduce__(self) -> tuple[type[Model], tuple[KnowledgeBase, str]]:
@@ -115,11 +118,11 @@ class Model:
             self.knowledge,
             present=present,
             absent=absent,
-            uncertain=uncertain or {},
-            measurements=measurements or {},
+            uncertain={} if uncertain is None else uncertain,
+            measurements={} if measurements is None else measurements,
             age=age,
             sex=sex,
-            context=context or {},
+            context={} if context is None else context,
         )
         if encoded.rejects:
             raise CaseError(encoded.rejects)

@@ -88,7 +88,7 @@ def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> 
 def posterior_under(model: Model, evidence: Evidence, values: Sequence[Mapping[str, float]]) -> Floats:
     """Posteriors of one case under S sets of parameter values (S, K).
 
-    Each set maps ids of parameters to numbers; the others keep their means.
+    Each set maps ids of parameters to numbers; the others keep their means. Errors as for ``Values.of``.
     """
     kb, found = model.knowledge, np.empty((len(values), len(model.network.causes)))
     own = np.array([any(p.startswith(("link:", "leak:")) for p in one) for one in values], dtype=np.bool_)

@@ -360,7 +360,7 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
     Raises
     ------
     UsageError
-        Unknown setting.
+        Unknown setting or parameter, or a value that a parameter cannot have.
     """
     return build_networks(kb, setting, Values.of(kb, [values or {}]))[0]
 

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 import ddx
+from ddx import sensitivity
 from ddx.cases import CaseError, Reject
 from ddx.draws import posterior_draws
 from ddx.errors import DdxError, KnowledgeError, Problem, UsageError
 from ddx.inference import EvidenceTooLarge, Network, posterior
-from ddx.network import select
+from ddx.network import build_network, select
 
 nan = np.nan
 REJECT = Reject(3, "a", "tremor", "2", "bad_value", "got 2, expected 0 or 1", "a,2")
@@ -105,3 +106,99 @@ def test_what_pandas_does_not_know_is_not_observed(dtype):
     np.testing.assert_array_equal(posterior(network, frame).marginal, expected.marginal)
     with pytest.raises(TypeError):
         posterior(network, [[object(), 1.0]])
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------------
+
+CASE = {"present": ["ptosis"], "age": 50, "sex": "female"}
+CAUSE, LINK, PRIOR = "myasthenia_gravis", "link:myasthenia_gravis:ptosis", "prior:myasthenia_gravis"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ddx.load("limb", "general")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda _: ddx.load(5), "name: got 5, expected the name of a shipped knowledge base or the path of a folder"),
+        (lambda _: ddx.load(None), "name: got None, expected the name of a shipped knowledge base or the path of a folder"),
+        (
+            lambda _: ddx.load("limb", setting=3),
+            "unknown setting 3; known: general, primary_care, emergency, neurology_clinic, balanced",
+        ),
+        (
+            lambda m: build_network(m.knowledge, "general", {"link:myasthenia_gravis:ptosi": 0.5}),
+            "unknown parameter 'link:myasthenia_gravis:ptosi'; nearest: link:myasthenia_gravis:ptosis, ",
+        ),
+        (lambda m: build_network(m.knowledge, "general", {"nope": 1}), "unknown parameter 'nope'"),
+        (lambda m: build_network(m.knowledge, "general", {LINK: 2.0}), f"{LINK}: got 2, expected a number inside (0, 1)"),
+        (lambda m: build_network(m.knowledge, "general", {LINK: nan}), f"{LINK}: got nan, expected a number inside (0, 1)"),
+        (lambda m: build_network(m.knowledge, "general", {LINK: "x"}), f"{LINK}: got 'x', expected a number inside (0, 1)"),
+        (
+            lambda m: build_network(m.knowledge, "general", {"or:stroke:diabetes": -1}),
+            "or:stroke:diabetes: got -1, expected a number above 0",
+        ),
+        (lambda m: sensitivity.sobol(m, CASE, CAUSE, n=1024.0), "n: got 1024.0, expected a whole number"),
+        (lambda m: sensitivity.sobol(m, CASE, CAUSE, n=8, seed=-1), "seed: got -1, expected 0 or more"),
+        (lambda m: sensitivity.curve(m, CASE, CAUSE, LINK, points=-1), "points: got -1, expected 1 or more"),
+        (lambda m: sensitivity.curve(m, CASE, CAUSE, LINK, values=["x"]), f"{LINK}: got 'x', expected a number inside (0, 1)"),
+        (lambda m: sensitivity.surface(m, CASE, CAUSE, LINK, PRIOR, points=2.5), "points: got 2.5, expected a whole number"),
+        (
+            lambda m: sensitivity.surface(m, CASE, CAUSE, LINK, PRIOR, level=1.0),
+            "level: got 1, expected a number inside (0, 1)",
+        ),
+        (lambda m: sensitivity.one_way(m, CASE, None), "target: unknown cause None"),
+        (lambda m: sensitivity.one_way(m, CASE, CAUSE, level="x"), "level: got 'x', expected a number inside (0, 1)"),
+        (lambda m: sensitivity.one_way(m, CASE, CAUSE, [], level=2), "level: got 2, expected a number inside (0, 1)"),
+        (
+            lambda m: sensitivity.intervals(m, pd.DataFrame([{"ptosis": 1}]), level=None),
+            "level: got None, expected a number inside",
+        ),
+    ],
+)
+def test_an_argument_is_refused(model, call, message):
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}"):
+        call(model)
+
+
+FRAME = pd.DataFrame([{"ptosis": 1}])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: sensitivity.one_way(m, CASE, CAUSE),
+        lambda m: sensitivity.summary(m, FRAME),
+        lambda m: sensitivity.function(m, CASE, CAUSE, LINK),
+        lambda m: sensitivity.curve(m, CASE, CAUSE, LINK),
+        lambda m: sensitivity.surface(m, CASE, CAUSE, LINK, PRIOR),
+        lambda m: sensitivity.flips(m, CASE),
+        lambda m: sensitivity.intervals(m, FRAME),
+        lambda m: sensitivity.sobol(m, CASE, CAUSE),
+        lambda m: sensitivity.setting_shift(m, CASE),
+        lambda m: sensitivity.prevalence_shift(m, CASE, CAUSE),
+        lambda m: sensitivity.leave_one_source_out(m, FRAME),
+    ],
+)
+def test_the_name_of_a_knowledge_base_is_no_model(call):
+    with pytest.raises(UsageError, match=r"^model: got 'limb', expected a Model, as ddx\.load returns it$"):
+        call("limb")
+
+
+def test_a_series_will_do_for_a_mapping(model):
+    said = model.diagnose(uncertain={"ptosis": 0.8}, context={"diabetes": True}, measurements={"tsh_mu_l": 2.1})
+    series = model.diagnose(
+        uncertain=pd.Series({"ptosis": 0.8}), context=pd.Series({"diabetes": True}), measurements=pd.Series({"tsh_mu_l": 2.1})
+    )
+    assert series.posterior.equals(said.posterior)
+
+
+def test_a_function_of_a_probability_ends_where_it_ends():
+    ratio = sensitivity.Ratio(0.1, 0.5, 0.8, 0.4, start=0.05)
+    np.testing.assert_array_equal(ratio([-0.1, 0.0, 1.0, 2.0]), [nan, 0.125 / 0.82, (0.1 + 0.5) / (0.8 + 0.4), nan])
+    np.testing.assert_array_equal(np.isnan(ratio.derivative([-0.1, 0.0, 1.0, 2.0])), [True, False, False, True])
+    assert ratio.reaching(0.4) == pytest.approx(0.22 / 0.34)
+    assert np.isnan(ratio.reaching(0.6))  # at 1.46
+    assert np.isnan(ratio.reaching(0.13))  # at 0.009, below the start
