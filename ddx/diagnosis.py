@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pgmpy.models import DiscreteBayesianNetwork
 
+_Value = TypeVar("_Value")
 NONE = "none_of_these"
 LOG_EVIDENCE = "log_evidence"
 
@@ -116,13 +117,13 @@ class Model:
                 raise UsageError(f"{name}: got a {got}, expected a mapping from ids to values, such as {{'...': {example}}}")
         encoded = from_mapping(
             self.knowledge,
-            present=present,
-            absent=absent,
-            uncertain={} if uncertain is None else uncertain,
-            measurements={} if measurements is None else measurements,
+            present=[_stripped(name) for name in present],
+            absent=[_stripped(name) for name in absent],
+            uncertain=_by_id("uncertain", uncertain),
+            measurements=_by_id("measurements", measurements),
             age=age,
             sex=sex,
-            context={} if context is None else context,
+            context=_by_id("context", context),
         )
         if encoded.rejects:
             raise CaseError(encoded.rejects)
@@ -187,6 +188,20 @@ class Model:
         from ddx.interop import to_pgmpy
 
         return to_pgmpy(self, causes, findings)
+
+
+def _stripped(name: str) -> str:
+    """An id without the blanks around it, as in files; what is no text is left to the check of ids."""
+    return name.strip() if isinstance(name, str) else name
+
+
+def _by_id(argument: str, values: Mapping[str, _Value] | None) -> dict[str, _Value]:
+    found: dict[str, _Value] = {}
+    for name, value in () if values is None else values.items():
+        if (id_ := _stripped(name)) in found:
+            raise UsageError(f"{argument}: {id_!r} is given twice; keep one")
+        found[id_] = value
+    return found
 
 
 def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, message: str) -> Reject:

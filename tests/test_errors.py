@@ -202,3 +202,24 @@ def test_a_function_of_a_probability_ends_where_it_ends():
     assert ratio.reaching(0.4) == pytest.approx(0.22 / 0.34)
     assert np.isnan(ratio.reaching(0.6))  # at 1.46
     assert np.isnan(ratio.reaching(0.13))  # at 0.009, below the start
+
+
+def test_a_link_that_does_nothing_where_it_stands_says_so(model):
+    name = "link:alcoholic_polyneuropathy:monofilament_loss"
+    message = (
+        f"{name}: leak and syndromes bring the finding as often without it, so that it does nothing until it is above that; "
+        "use sensitivity.curve"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        sensitivity.function(model, {"present": ["monofilament_loss"]}, "alcoholic_polyneuropathy", name)
+    message = "prior:stroke: the posterior is no ratio of linear functions of it; use sensitivity.curve"
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        sensitivity.function(model, CASE, CAUSE, "prior:stroke")
+
+
+def test_blanks_around_ids_are_no_part_of_them(model):
+    padded = model.diagnose(present=[" ptosis"], absent=["fever "], uncertain={" diplopia ": 0.8}, context={"diabetes ": True})
+    clean = model.diagnose(present=["ptosis"], absent=["fever"], uncertain={"diplopia": 0.8}, context={"diabetes": True})
+    assert padded.posterior.equals(clean.posterior)
+    with pytest.raises(UsageError, match=r"^uncertain: 'ptosis' is given twice; keep one$"):
+        model.diagnose(uncertain={"ptosis": 0.2, " ptosis": 0.8})

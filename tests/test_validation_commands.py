@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -297,6 +298,18 @@ def test_the_largest_move_comes_first_and_ratios_count_on_the_log_scale(edit):
     changes = validation.parameter_changes(old, ddx.load(edit.folder).knowledge)
     assert changes["parameter"].tolist() == ["or:low_sugar:insulin", "leak:fatigue"]
     assert changes.loc[0, "change"] == pytest.approx(math.log(1.5))
+
+
+def test_a_change_is_on_the_scale_of_its_spread():
+    """A prior that is an incidence times a window is log-normal: its logarithm moves, not its log odds."""
+    old = ddx.load("limb").knowledge
+    own = old.parameters["prior:stroke"]
+    assert own.distribution == "log_normal"
+    moved = dataclasses.replace(own, first=own.first + 0.5, value=own.value * math.exp(0.5))
+    new = dataclasses.replace(old, parameters={**old.parameters, "prior:stroke": moved})
+    (row,) = validation.parameter_changes(old, new).to_dict("records")
+    assert row["change"] == pytest.approx(0.5, rel=1e-12)
+    assert row["old_spread"] == row["new_spread"] == own.second
 
 
 def test_parameters_that_only_became_more_certain_come_last(edit, run, tiny_folder):

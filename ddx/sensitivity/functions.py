@@ -194,13 +194,25 @@ def function(model: Model, case: Case, target: str, parameter: str) -> Ratio:
     ------
     UsageError
         Unknown target or parameter; or the posterior is no ratio of linear functions of this parameter (leaks, priors, odds
-        ratios, links of syndromes and of levels: they enter several tables at once) - ``curve`` computes it point by point.
+        ratios, links of syndromes and of levels: they enter several tables at once; links below what leak and syndromes bring)
+        - ``curve`` computes it point by point.
     """
     parameter_of(model, parameter)
     ratio = Functions(model, diagnosis_of(model, case), [cause_index(model, target)]).of_link(parameter, 0)
     if ratio is None:
-        raise UsageError(f"{parameter}: the posterior is no ratio of linear functions of it; use sensitivity.curve")
+        why = "the posterior is no ratio of linear functions of it"
+        if _idle(model, parameter):
+            why = "leak and syndromes bring the finding as often without it, so that it does nothing until it is above that"
+        raise UsageError(f"{parameter}: {why}; use sensitivity.curve")
     return ratio
+
+
+def _idle(model: Model, parameter: str) -> bool:
+    """Whether this is a direct link of a finding without levels that leaves its cause nothing to do."""
+    network, kb, (kind, *ids) = model.network, model.knowledge, parameter.split(":")
+    if kind != "link" or ids[0] not in network.causes or ids[1] not in network.findings or kb.findings[ids[1]].graded:
+        return False
+    return bool(network.link[network.findings.index(ids[1]), network.causes.index(ids[0])] == 0.0)
 
 
 def curve(
