@@ -131,16 +131,7 @@ class LayeredNetwork:
             if error is not None:
                 refused += [part.of_row(start + int(parts.case[part.row])) for part in error.each()]
             pieces.append(mix(solved, parts.case, parts.log_weight)[0])
-        if len(pieces) == 1:
-            return pieces[0], joined(refused)
-        found = Posterior(
-            np.concatenate([piece.marginal for piece in pieces]),
-            np.concatenate([piece.none for piece in pieces]),
-            np.concatenate([piece.log_evidence for piece in pieces]),
-            np.concatenate([piece.context for piece in pieces]),
-            np.concatenate([piece.syndrome for piece in pieces]),
-        )
-        return found, joined(refused)
+        return Posterior.concatenate(pieces), joined(refused)
 
     def _bounds(self, evidence: Evidence) -> list[int]:
         """Where the cases are cut, so that few enough parts are solved at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -17,6 +18,7 @@ from ddx.inference.network import Floats, Network
 from ddx.inference.program import HOPELESS
 
 Method = Literal["exact", "auto", "bounds"]
+_ARRAYS = ("marginal", "none", "log_evidence", "context", "syndrome")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,13 @@ class Posterior:
     context: Floats
     syndrome: Floats
     bounds: Bounds | None = None
+
+    @classmethod
+    def concatenate(cls, pieces: Sequence[Posterior]) -> Posterior:
+        """The cases of several exact posteriors, one after the other; itself where there is but one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        return cls(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in _ARRAYS))
 
     @property
     def exact(self) -> NDArray[np.bool_]:
@@ -173,8 +182,8 @@ def fitting(
     result, doubles = _completed(problem, solved, large, kernel, memory_gib)
     error = too_large(problem, np.where(large, solved.doubles, doubles), memory_gib)
     if error is not None:
-        for array in (result.marginal, result.none, result.log_evidence, result.context, result.syndrome):
-            array[list(error.rows)] = np.nan
+        for name in _ARRAYS:
+            getattr(result, name)[list(error.rows)] = np.nan
     return result, error
 
 
