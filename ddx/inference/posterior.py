@@ -51,7 +51,9 @@ class Posterior:
         """The cases of several exact posteriors, one after the other; itself where there is but one."""
         if len(pieces) == 1:
             return pieces[0]
-        return cls(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in _ARRAYS))
+        arrays = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in _ARRAYS)
+        marginal, none, log_evidence, context, syndrome = arrays
+        return cls(marginal, none, log_evidence, context, syndrome)
 
     @property
     def exact(self) -> NDArray[np.bool_]:
