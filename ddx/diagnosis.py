@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.cases import CaseError, Encoded, Reject, encode, from_frame, from_mapping, select, unknown_columns
+from ddx.cases import CaseError, Encoded, Reject, encode, from_frame, from_mapping, unknown_columns
 from ddx.errors import UsageError, nearest
-from ddx.inference import EvidenceTooLarge, Posterior
+from ddx.inference import Posterior
 from ddx.knowledge import KnowledgeBase, load_knowledge
 from ddx.network import Evidence, LayeredNetwork, build_network, without_findings
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pgmpy.models import DiscreteBayesianNetwork
 
+_Value = TypeVar("_Value")
 NONE = "none_of_these"
 LOG_EVIDENCE = "log_evidence"
 
@@ -41,6 +43,8 @@ def load(name: str | Path = "limb", setting: str | None = None) -> Model:
     KnowledgeError
         The knowledge base has problems; all of them are listed.
     """
+    if not isinstance(name, str | PathLike):
+        raise UsageError(f"name: got {name!r}, expected the name of a shipped knowledge base or the path of a folder")
     knowledge = load_knowledge(name)
     return Model(knowledge, knowledge.default_setting if setting is None else setting)
 
@@ -54,7 +58,7 @@ class Model:
 
     def __post_init__(self) -> None:
         known = self.knowledge.settings
-        if self.setting not in known:
+        if not isinstance(self.setting, str) or self.setting not in known:
             raise UsageError(f"unknown setting {self.setting!r}{nearest(self.setting, known)}; known: {', '.join(known)}")
 
     def __reduce__(self) -> tuple[type[Model], tuple[KnowledgeBase, str]]:
@@ -113,13 +117,13 @@ class Model:
                 raise UsageError(f"{name}: got a {got}, expected a mapping from ids to values, such as {{'...': {example}}}")
         encoded = from_mapping(
             self.knowledge,
-            present=present,
-            absent=absent,
-            uncertain=uncertain or {},
-            measurements=measurements or {},
+            present=[_stripped(name) for name in present],
+            absent=[_stripped(name) for name in absent],
+            uncertain=_by_id("uncertain", uncertain),
+            measurements=_by_id("measurements", measurements),
             age=age,
             sex=sex,
-            context=context or {},
+            context=_by_id("context", context),
         )
         if encoded.rejects:
             raise CaseError(encoded.rejects)
@@ -161,17 +165,10 @@ class Model:
     def posterior(self, encoded: Encoded, lines: Sequence[int]) -> tuple[Posterior, list[Reject]]:
         """Posterior of encoded cases (M of them) and rejects for those that have none; their rows hold nan."""
         failed: list[Reject] = []
-        keep = np.arange(len(encoded.rows))
-        solved: Posterior | None = None
-        while solved is None:
-            try:
-                solved = self.network.posterior(select(encoded.evidence, keep))
-            except EvidenceTooLarge as error:
-                # Said before any work is done: take the case out and ask again.
-                message = f"{error.reason}; leave out findings"
-                failed.append(_failed(encoded, lines, int(keep[error.row]), "too_many_findings", message))
-                keep = np.delete(keep, error.row)
-        posterior = solved if not failed else _spread(solved, keep, len(encoded.rows))
+        posterior, refused = self.network.fitting(encoded.evidence)
+        for error in refused.each() if refused is not None else ():
+            message = f"{error.reason}; leave out findings"
+            failed.append(_failed(encoded, lines, error.row, "too_many_findings", message))
         for row in np.flatnonzero(posterior.impossible):
             message = "the evidence has probability zero in this knowledge base; look for statements that exclude each other"
             failed.append(_failed(encoded, lines, int(row), "impossible_evidence", message))
@@ -193,17 +190,18 @@ class Model:
         return to_pgmpy(self, causes, findings)
 
 
-def _spread(solved: Posterior, rows: NDArray[np.intp], n: int) -> Posterior:
-    """The posterior of some of n cases, nan for the others."""
+def _stripped(name: str) -> str:
+    """An id without the blanks around it, as in files; what is no text is left to the check of ids."""
+    return name.strip() if isinstance(name, str) else name
 
-    def full(array: NDArray[np.float64]) -> NDArray[np.float64]:
-        spread = np.full((n, *array.shape[1:]), np.nan)
-        spread[rows] = array
-        return spread
 
-    parts = (solved.marginal, solved.none, solved.log_evidence, solved.context, solved.syndrome)
-    marginal, none, log_evidence, context, syndrome = (full(part) for part in parts)
-    return Posterior(marginal, none, log_evidence, context, syndrome)
+def _by_id(argument: str, values: Mapping[str, _Value] | None) -> dict[str, _Value]:
+    found: dict[str, _Value] = {}
+    for name, value in () if values is None else values.items():
+        if (id_ := _stripped(name)) in found:
+            raise UsageError(f"{argument}: {id_!r} is given twice; keep one")
+        found[id_] = value
+    return found
 
 
 def _failed(encoded: Encoded, lines: Sequence[int], row: int, error: str, message: str) -> Reject:

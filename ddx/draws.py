@@ -52,7 +52,7 @@ def draw_parameters(parameters: Collection[Parameter], draws: int, rng: np.rando
 
 
 def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> Floats:
-    """Posteriors of N cases under draws of all parameters (S, N, K); a draw serves all cases.
+    """Posteriors of N cases under draws of all parameters (S, N, K), S = 0 included; a draw serves all cases.
 
     Raises
     ------
@@ -66,6 +66,8 @@ def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> 
     kb, net = model.knowledge, model.network
     table = draw_parameters(kb.parameters.values(), draws, np.random.default_rng(seed))
     found = np.empty((draws, len(evidence), len(net.causes)))
+    if not draws:
+        return found
     if len(evidence) > _FEW:
         for block in np.array_split(np.arange(draws), -(-draws // _NETWORKS)):
             for s, drawn in zip(block.tolist(), build_networks(kb, model.setting, Values(kb, table[block])), strict=True):
@@ -86,7 +88,7 @@ def posterior_draws(model: Model, evidence: Evidence, draws: int, seed: int) -> 
 def posterior_under(model: Model, evidence: Evidence, values: Sequence[Mapping[str, float]]) -> Floats:
     """Posteriors of one case under S sets of parameter values (S, K).
 
-    Each set maps ids of parameters to numbers; the others keep their means.
+    Each set maps ids of parameters to numbers; the others keep their means. Errors as for ``Values.of``.
     """
     kb, found = model.knowledge, np.empty((len(values), len(model.network.causes)))
     own = np.array([any(p.startswith(("link:", "leak:")) for p in one) for one in values], dtype=np.bool_)
@@ -157,6 +159,7 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
         context_log_odds=effect[0] if len(effect) == 1 else np.repeat(effect, size, axis=0),
         context_prior=context_prior,
         requires=base.requires,
+        copy=False,
         **arrays,
     )
     finding = np.tile(parts.finding, (n, 1))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 
 class DdxError(Exception):
@@ -38,10 +39,13 @@ class KnowledgeError(DdxError):
         count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
         super().__init__("\n".join([f"knowledge base {name}: {count}", *map(str, problems)]))
 
+    def __reduce__(self) -> tuple[type[KnowledgeError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.name, self.problems)
 
-def nearest(unknown: str, known: Iterable[str], n: int = 3) -> str:
-    """'; nearest: a, b' for an unknown id, or '' when nothing is near."""
-    if len(unknown) > 100:  # no slip of the finger, and long texts take long
+
+def nearest(unknown: object, known: Iterable[str], n: int = 3) -> str:
+    """'; nearest: a, b' for an unknown id, or '' when nothing is near, as to what is no text."""
+    if not isinstance(unknown, str) or len(unknown) > 100:  # no slip of the finger, and long texts take long
         return ""
     near = difflib.get_close_matches(unknown.strip().lower().replace(" ", "_").replace("-", "_"), list(known), n=n, cutoff=0.6)
     return f"; nearest: {', '.join(near)}" if near else ""
@@ -53,3 +57,11 @@ def whole(name: str, number: object, least: int | None = None) -> None:
         raise UsageError(f"{name}: got {number!r}, expected a whole number")
     if least is not None and number < least:
         raise UsageError(f"{name}: got {number}, expected {least} or more")
+
+
+def between(name: str, number: object, high: float = 1.0) -> None:
+    """Refuse what is no number above 0 and below ``high``; ``name`` : of the argument."""
+    if not isinstance(number, Real) or not 0.0 < float(number) < high:
+        got = f"{float(number):g}" if isinstance(number, Real) else repr(number)
+        allowed = "above 0" if high == math.inf else f"inside (0, {high:g})"
+        raise UsageError(f"{name}: got {got}, expected a number {allowed}")

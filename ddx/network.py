@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.errors import UsageError, nearest
-from ddx.inference import EvidenceTooLarge, Network, Posterior, mix, posterior
+from ddx.inference import EvidenceTooLarge, Network, Posterior, fitting, joined, mix
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import TERMS, expit
 from ddx.knowledge import KnowledgeBase
@@ -105,28 +105,33 @@ class LayeredNetwork:
     implications: Ints  # (P, 2) findings: one, and what it implies
 
     def posterior(self, evidence: Evidence) -> Posterior:
-        """Exact posterior of N cases; unknown age, sex and risk factors are summed out."""
+        """Exact posterior of N cases; unknown age, sex and risk factors are summed out.
+
+        Raises
+        ------
+        EvidenceTooLarge
+            Cases that do not fit into memory.
+        """
+        found, error = self.fitting(evidence)
+        if error is not None:
+            raise error
+        return found
+
+    def fitting(self, evidence: Evidence) -> tuple[Posterior, EvidenceTooLarge | None]:
+        """The same with nan for the cases that do not fit into memory, and the error that names these."""
         if not len(evidence):
             none, no_context = np.empty(0), np.empty((0, len(self.risk_factors)))
-            return Posterior(np.empty((0, len(self.causes))), none, none, no_context, np.empty((0, len(self.syndromes))))
-        pieces = []
+            return Posterior(np.empty((0, len(self.causes))), none, none, no_context, np.empty((0, len(self.syndromes)))), None
+        pieces: list[Posterior] = []
+        refused: list[EvidenceTooLarge] = []
         for start, stop in pairwise(self._bounds(evidence)):
             some = select(evidence, np.arange(start, stop))
             parts = self.parts(some)
-            try:
-                solved = posterior(self.core(parts), parts.finding, some.context[parts.case])
-            except EvidenceTooLarge as error:
-                raise error.of_row(start + int(parts.case[error.row])) from None
+            solved, error = fitting(self.core(parts), parts.finding, some.context[parts.case])
+            if error is not None:
+                refused += [part.of_row(start + int(parts.case[part.row])) for part in error.each()]
             pieces.append(mix(solved, parts.case, parts.log_weight)[0])
-        if len(pieces) == 1:
-            return pieces[0]
-        return Posterior(
-            np.concatenate([piece.marginal for piece in pieces]),
-            np.concatenate([piece.none for piece in pieces]),
-            np.concatenate([piece.log_evidence for piece in pieces]),
-            np.concatenate([piece.context for piece in pieces]),
-            np.concatenate([piece.syndrome for piece in pieces]),
-        )
+        return Posterior.concatenate(pieces), joined(refused)
 
     def _bounds(self, evidence: Evidence) -> list[int]:
         """Where the cases are cut, so that few enough parts are solved at a time."""
@@ -171,6 +176,7 @@ class LayeredNetwork:
             context_log_odds=self.context_log_odds,
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
+            copy=False,
         )
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
@@ -345,7 +351,7 @@ def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] |
     Raises
     ------
     UsageError
-        Unknown setting.
+        Unknown setting or parameter, or a value that a parameter cannot have.
     """
     return build_networks(kb, setting, Values.of(kb, [values or {}]))[0]
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ddx.errors import UsageError, between, nearest
 from ddx.inference.network import Floats, Ints
 from ddx.knowledge import KnowledgeBase, Parameter
 
@@ -20,11 +21,21 @@ class Values:
 
     @classmethod
     def of(cls, kb: KnowledgeBase, sets: Sequence[Mapping[str, float]]) -> Values:
-        """Sets that name some parameters; the others have their means."""
+        """Sets that name some parameters; the others have their means.
+
+        Raises
+        ------
+        UsageError
+            An unknown parameter, or a value that it cannot have.
+        """
         place = places(kb)
         table = np.tile(_means(kb), (len(sets), 1))
         for s, one in enumerate(sets):
-            table[s, [place[name] for name in one]] = list(one.values())
+            for name, value in one.items():
+                if name not in place:
+                    raise UsageError(f"unknown parameter {name!r}{nearest(name, place)}")
+                check_value(name, value)
+                table[s, place[name]] = value
         return cls(kb, table)
 
     def __len__(self) -> int:
@@ -54,6 +65,11 @@ class Values:
         if (place < 0).any():
             found[:, place < 0] = missing
         return found
+
+
+def check_value(parameter: str, value: object) -> None:
+    """Refuse what is no value of a parameter: an odds ratio is above 0, everything else a probability inside (0, 1)."""
+    between(parameter, value, np.inf if parameter.startswith("or:") else 1.0)
 
 
 def inside(parameter: Parameter, values: Floats) -> Floats:

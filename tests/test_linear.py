@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,13 @@ def test_a_target_that_nothing_observed_touches():
     found = functions.priors[0].under(np.array([2]), np.array([0.0]), np.zeros((1, 0)))[0]
     after = posterior(Network(link=network.link, prior=np.array([0.2, 0.1, 0.5]), leak=own["leak"]), [[1.0, 0.0]])
     assert_ratios(found, after, 0)
+
+
+@pytest.mark.parametrize("target", [-1, -2, CAUSES, 0.5])
+def test_a_target_that_is_not_a_cause(target):
+    message = f"target: got {target}, expected the index of a cause, 0 to {CAUSES - 1}"
+    with pytest.raises(IndexError, match=f"^{re.escape(message)}$"):
+        linear(Network(**arrays(0)), FINDING, CONTEXTS, targets=[0, target])
 
 
 def test_impossible_evidence_has_no_functions():

@@ -26,6 +26,7 @@ from networks import (
 
 import ddx
 from ddx import network
+from ddx.cases import encode, from_frame
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
 from ddx.inference import EvidenceTooLarge
@@ -584,13 +585,13 @@ def test_other_rows_leave_the_bits_of_a_split_case_alone():
 def solved(monkeypatch):
     """How many parts of cases every call of the core got."""
     sizes: list[int] = []
-    network_posterior = network.posterior
+    network_fitting = network.fitting
 
     def counted(core, finding, context):
         sizes.append(len(finding))
-        return network_posterior(core, finding, context)
+        return network_fitting(core, finding, context)
 
-    monkeypatch.setattr("ddx.network.posterior", counted)
+    monkeypatch.setattr("ddx.network.fitting", counted)
     return sizes
 
 
@@ -603,6 +604,31 @@ def test_few_parts_are_solved_at_a_time(solved):
     assert model.score(frame).equals(whole)
     assert len(solved) > 1
     assert max(solved) <= 16384
+
+
+def test_cases_too_large_cost_no_call_of_the_core(solved, monkeypatch):
+    """Every piece is solved once, however many cases do not fit; the others keep their bits."""
+    monkeypatch.setattr(network, "_PARTS", 3)
+    model = ddx.load("limb", "general")
+    levels = {level for group in model.network.graded.values() for level in group}
+    implied = {f for finding in model.knowledge.findings.values() for f in finding.implies}
+    many = [f for f in model.network.findings if f not in levels | implied][:60]
+    large, small = dict.fromkeys(many, 1.0), [{"fever": 1.0}, {"ptosis": 1.0}, {"fever": 0.0}, {"rest_tremor": 1.0}]
+    rows = [large, small[0], large, small[1], small[2], large, small[3]]
+    case = {"age": 50, "sex": "female"}
+    columns, cells = from_frame(model.knowledge, pd.DataFrame([row | case for row in rows]))
+    encoded = encode(model.knowledge, columns, cells, list(range(7)))
+    found, failed = model.posterior(encoded, list(range(7)))
+    assert solved == [3, 3, 1]
+    assert [(reject.line, reject.error) for reject in failed] == [(row, "too_many_findings") for row in (0, 2, 5)]
+    assert len({reject.message for reject in failed}) == 1
+    assert np.isnan(found.log_evidence).tolist() == [True, False, True, False, False, True, False]
+    assert np.isnan(found.marginal[[0, 2, 5]]).all()
+    alone = model.score(pd.DataFrame([row | case for row in small]))
+    np.testing.assert_array_equal(found.marginal[[1, 3, 4, 6]], alone[list(model.network.causes)].to_numpy())
+    with pytest.raises(EvidenceTooLarge, match=r"^case 0: 60 present or uncertain findings need ") as error:
+        model.network.posterior(encoded.evidence)
+    assert error.value.rows == (0, 2, 5)
 
 
 def test_what_only_other_rows_state_does_not_cut_the_cases(solved):

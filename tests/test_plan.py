@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import re
+import subprocess
 import sys
 import tracemalloc
 
@@ -448,10 +449,40 @@ def test_a_case_too_large_is_refused_with_its_row_and_size(kernel):
         posterior(dense(34, 34), evidence, kernel=kernel)
     assert isinstance(error.value, ValueError)
     assert (error.value.row, error.value.n_findings, error.value.budget) == (1, 34, 4.0)
+    assert error.value.rows == (1, 2)
+    assert [str(each) for each in error.value.each()] == [too_large(row, 34, f"{error.value.gib:.3g}", "4") for row in (1, 2)]
     # 34 states of 2**34 doubles are stored, or with checkpoints about twice the root of 34, and three are at work.
     assert 8 * 2**34 / 2**30 * 4 <= error.value.gib <= 8 * 2**34 / 2**30 * 37
     assert str(error.value) == too_large(1, 34, f"{error.value.gib:.3g}", "4")
     assert str(error.value.of_row(7)) == too_large(7, 34, f"{error.value.gib:.3g}", "4")
+
+
+def test_a_refused_case_does_not_load_the_compiler():
+    """Only what will be solved is worth machine code; its plan would be, were there one to search for."""
+    code = """
+import sys, numpy as np
+from ddx.inference import EvidenceTooLarge, Network, dispatch, posterior
+dispatch.EFFORT = 0.0
+rng = np.random.default_rng(0)
+network = Network(np.full(34, 0.1), rng.uniform(0.1, 0.9, (34, 34)), np.full(34, 0.1))
+try:
+    posterior(network, np.ones((1, 34)))
+except EvidenceTooLarge as error:
+    print(error.rows, "numba" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(0,) False\n", "")
+
+
+def test_the_search_for_the_plan_of_a_refused_case_is_work_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(dispatch, "load_compiled", lambda _, expected=0.0: asked.append(expected))
+    with pytest.raises(EvidenceTooLarge):
+        posterior(dense(12, 12), np.ones((2, 12)), memory_gib=1e-5)
+    *_, expected = asked
+    # One plan for both, with a move for every 512 doubles: the states that are stored and three at work.
+    (plan,) = explain_plan(dense(12, 12), np.ones((1, 12)))
+    assert expected == pytest.approx(choice.PLAN + choice.MOVE * plan.gib * 2**27 / 512, rel=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

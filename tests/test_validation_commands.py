@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -348,6 +349,18 @@ def test_the_largest_move_comes_first_and_ratios_count_on_the_log_scale(edit):
     assert changes.loc[0, "change"] == pytest.approx(math.log(1.5))
 
 
+def test_a_change_is_on_the_scale_of_its_spread():
+    """A prior that is an incidence times a window is log-normal: its logarithm moves, not its log odds."""
+    old = ddx.load("limb").knowledge
+    own = old.parameters["prior:stroke"]
+    assert own.distribution == "log_normal"
+    moved = dataclasses.replace(own, first=own.first + 0.5, value=own.value * math.exp(0.5))
+    new = dataclasses.replace(old, parameters={**old.parameters, "prior:stroke": moved})
+    (row,) = validation.parameter_changes(old, new).to_dict("records")
+    assert row["change"] == pytest.approx(0.5, rel=1e-12)
+    assert row["old_spread"] == row["new_spread"] == own.second
+
+
 def test_parameters_that_only_became_more_certain_come_last(edit, run, tiny_folder):
     old = ddx.load(edit.folder).knowledge
     edit.cell("studies.csv", "or_low_sugar_insulin", "value", "30")
@@ -448,6 +461,20 @@ def test_cases_that_only_one_knowledge_base_can_read_are_left_out(run, tiny_fold
     code, out, err = run("kb", "diff", tiny_folder, other, "--cases", cases)
     assert (code, err) == (1, "line 5, case 'd', present: unknown finding 'tremors'; nearest: tremor\n")
     assert "posteriors of 3 cases" in out
+
+
+def test_a_case_with_a_line_that_cannot_be_read_is_not_compared(run, tiny_folder, other, cases):
+    """Without that line it is another case, which `ddx score` rejects too."""
+    text = "case_id,id,value\na,tremor,1\na,numbness\nb,tremor,1\nb,age,40\n"
+    cases.write_text(text, encoding="utf-8")
+    code, out, err = run("kb", "diff", tiny_folder, other, "--cases", cases)
+    message = "line 3: got 2 cells, the header has 3"
+    assert (code, err) == (1, f"line 2, case 'a': {message}\n")
+    assert "posteriors of 1 cases" in out
+    assert run("score", cases, "-o", cases.with_name("out.csv"), "--kb", tiny_folder)[0] == 1
+    frame, lines, rejects = validation.read_cases(cases)
+    assert (frame["case_id"].tolist(), lines) == (["b"], [4])
+    assert [(reject.line, reject.case_id, reject.message) for reject in rejects] == [(2, "a", message)]
 
 
 def test_the_examples_of_a_checkout_are_the_default(run, tiny_folder, other, cases, monkeypatch):

@@ -54,3 +54,6 @@ class CaseError(DdxError):
         if len(self.rejects) > 20:
             shown.append(f"and {len(self.rejects) - 20} more")
         super().__init__("\n".join(shown))
+
+    def __reduce__(self) -> tuple[type[CaseError], tuple[tuple[Reject, ...]]]:
+        return type(self), (self.rejects,)

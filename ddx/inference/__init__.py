@@ -1,12 +1,12 @@
 """Exact inference in layered noisy-OR networks: pure functions on arrays, nothing of files or pandas."""
 
 from ddx.inference.bounds import Bounds, bounds
-from ddx.inference.exact import EvidenceTooLarge
+from ddx.inference.exact import EvidenceTooLarge, joined
 from ddx.inference.gradient import Gradient, gradient
 from ddx.inference.linear import Linear, linear
 from ddx.inference.mixture import mix
 from ddx.inference.network import Network
-from ddx.inference.posterior import PlanOfCase, Posterior, explain_plan, posterior
+from ddx.inference.posterior import PlanOfCase, Posterior, explain_plan, fitting, posterior
 from ddx.inference.single import SinglePosterior, single_cause
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "SinglePosterior",
     "bounds",
     "explain_plan",
+    "fitting",
     "gradient",
+    "joined",
     "linear",
     "mix",
     "posterior",

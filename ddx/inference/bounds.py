@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.branching import Search
 from ddx.inference.dispatch import run
-from ddx.inference.exact import checked, log_no_cause
+from ddx.inference.exact import checked, log_no_cause, refuse_large
 from ddx.inference.network import Floats, Network
 from ddx.inference.subproblem import ROUNDING, Case
 
@@ -91,10 +91,12 @@ def bounds(
     solved = run(problem, "auto", memory_gib * 2**27)
     low, high = solved.marginal * (1.0 - ROUNDING), solved.marginal * (1.0 + ROUNDING) + _TINY
     log_low, log_high = solved.log_evidence - ROUNDING, solved.log_evidence + ROUNDING
-    without = log_no_cause(problem, "auto", memory_gib).log_evidence
+    prior = log_no_cause(problem, "auto", memory_gib)
+    refuse_large(problem, np.broadcast_to(prior.doubles, len(problem.findings)), memory_gib)
+    without = prior.log_evidence
     if network.n_syndromes:
         # Without causes, the syndromes are causes of their own.
-        alone = Network(network.syndrome_leak, network.finding_syndrome, network.leak)
+        alone = Network(network.syndrome_leak, network.finding_syndrome, network.leak, copy=False)
         part = bounds(alone, problem.findings, memory_gib=memory_gib, effort=effort, tolerance=tolerance)
         none_low, none_high = without + part.log_evidence_lower, without + part.log_evidence_upper
     else:

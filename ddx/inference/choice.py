@@ -18,6 +18,8 @@ _MODULE = "ddx.inference.compiled"
 LOADING, COMPILING = 1.5, 60.0
 # Seconds that NumPy needs for a plan and its steps, for a double of state in a large state, and in many small ones.
 PLAN, DOUBLE, SMALL_DOUBLE = 0.01, 3e-7, 1.5e-7
+# Seconds that Python needs for a move of the search for an order in a case that is too large (49 causes: 20,000 in 20 s).
+MOVE = 1e-3
 
 
 class _Meter:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.inference.choice import DOUBLE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
+from ddx.inference.choice import DOUBLE, MOVE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
 from ddx.inference.layout import CONTEXT, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program, plan_case
@@ -37,6 +37,7 @@ DENSE = 8
 DENSE_SEEN = 7
 # Moves of the search for an order, for every double of state.
 EFFORT = 1.0 / 512
+MOST_MOVES = 20000  # as ``layout.search`` has it
 # Doubles of state up to which cases may be solved at the same time on several cores (256 MiB each).
 _SIDE_BY_SIDE = 2.0**25
 # Cases of one task (a chunk of a file is one); doubles of state that NumPy holds at once (2 MiB, the second-level cache of
@@ -224,8 +225,13 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         states = rows.network.n_causes * float((1 << (rows.n_positive + rows.seen.sum(axis=1))[dense]).sum())
         expected = SMALL_DOUBLE * states + np.count_nonzero(~of_dense) * PLAN
         if not dense.all():
-            some = [plan_of(rows, i, tables.first, None, 0.0)[2] for i in order[bounds[:-1]][~of_dense][:3].tolist()]
-            expected += np.count_nonzero(~dense) * DOUBLE * float(np.mean(some))
+            few = order[bounds[:-1]][~of_dense][:3].tolist()
+            some = np.array([plan_of(rows, i, tables.first, None, 0.0)[2] for i in few])
+            within = some <= limit
+            expected += np.count_nonzero(~dense) * DOUBLE * float(some[within].sum()) / len(few)
+            # Of a case that will be refused there is nothing but its plan.
+            searched = np.minimum(some[~within] * EFFORT, MOST_MOVES).sum() / len(few)
+            expected += np.count_nonzero(~of_dense) * MOVE * float(searched)
         compiled = load_compiled(kernel, expected)
     if compiled is not None:
         raw = compiled.run_groups(rows, groups, tables, EFFORT, limit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,16 +16,41 @@ from ddx.inference.rows import Question
 
 
 class EvidenceTooLarge(ValueError):
-    """A case needs more memory than the budget; ``row`` is its index and ``gib`` what it would take."""
+    """Cases need more memory than the budget.
 
-    def __init__(self, row: int, n_findings: int, gib: float, budget: float) -> None:
-        self.row, self.n_findings, self.gib, self.budget = row, n_findings, gib, budget
+    ``row`` is the index of the first, ``n_findings`` its present or uncertain findings, ``gib`` what it would take and
+    ``reason`` the words for that. ``rows``: the indices of all of them, ascending; ``others``: an error for each but the first.
+    """
+
+    def __init__(self, row: int, n_findings: int, gib: float, budget: float, others: Sequence[EvidenceTooLarge] = ()) -> None:
+        self.row, self.n_findings, self.gib, self.budget, self.others = row, n_findings, gib, budget, tuple(others)
         self.reason = f"{n_findings} present or uncertain findings need {gib:.3g} GiB, the budget is {budget:g} GiB"
         super().__init__(f"case {row}: {self.reason}; leave out findings, say more about the context, or raise memory_gib")
+
+    def __reduce__(self) -> tuple[type[EvidenceTooLarge], tuple[object, ...]]:
+        return EvidenceTooLarge, (self.row, self.n_findings, self.gib, self.budget, self.others)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Indices of all cases that are too large, ascending."""
+        return tuple(error.row for error in self.each())
+
+    def each(self) -> list[EvidenceTooLarge]:
+        """An error for every case that is too large, this one first."""
+        return [self, *self.others]
 
     def of_row(self, row: int) -> EvidenceTooLarge:
         """The same error about another row, for callers whose rows are parts of cases."""
         return EvidenceTooLarge(row, self.n_findings, self.gib, self.budget)
+
+
+def joined(errors: Sequence[EvidenceTooLarge]) -> EvidenceTooLarge | None:
+    """One error for cases in ascending order, None where there are none; of the parts of a case the first counts."""
+    of_row = {error.row: error for error in reversed(errors)}
+    if not of_row:
+        return None
+    first, *others = (of_row[row] for row in sorted(of_row))
+    return EvidenceTooLarge(first.row, first.n_findings, first.gib, first.budget, others)
 
 
 def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) -> Problem:
@@ -34,38 +61,49 @@ def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) ->
     return Problem(network, findings, observed, _given_observed_children(prior, observed, network.requires))
 
 
-def refuse_large(problem: Problem, doubles: Floats, memory_gib: float) -> None:
-    """Raise EvidenceTooLarge for the first case beyond the budget."""
-    large = np.flatnonzero(~(doubles <= memory_gib * 2**27))  # nan is no budget that anything fits into
-    if len(large):
-        row = int(large[0])
+def too_large(problem: Problem, doubles: Floats, memory_gib: float) -> EvidenceTooLarge | None:
+    """The error for all cases beyond the budget, None where all are within it."""
+    large = np.flatnonzero(~(doubles <= memory_gib * 2**27)).tolist()  # nan is no budget that anything fits into
+    errors = []
+    for row in large:
         n_findings = int((problem.findings[row] > 0.0).sum())
-        raise EvidenceTooLarge(row, n_findings, float(doubles[row]) / 2**27, memory_gib)
+        errors.append(EvidenceTooLarge(row, n_findings, float(doubles[row]) / 2**27, memory_gib))
+    return joined(errors)
 
 
-def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Floats:
-    """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause)."""
+def refuse_large(problem: Problem, doubles: Floats, memory_gib: float) -> None:
+    """Raise EvidenceTooLarge for the cases beyond the budget."""
+    error = too_large(problem, doubles, memory_gib)
+    if error is not None:
+        raise error
+
+
+def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> tuple[Floats, Floats]:
+    """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause).
+
+    And the doubles of state (N,) that the larger of the two needs; nothing of cases for which that is above the budget.
+    """
     # Cases that are equal in everything are equal in part.
     problem = replace(problem, alike=solved.alike)
-    no_cause = solved.log_no_cause
+    no_cause, doubles = solved.log_no_cause, np.zeros(len(problem.findings))
     if np.isnan(no_cause).any():
-        no_cause = log_no_cause(problem, kernel, memory_gib).log_evidence
+        prior = log_no_cause(problem, kernel, memory_gib)
+        no_cause, doubles = prior.log_evidence, np.maximum(doubles, prior.doubles)
     if not problem.network.n_syndromes:
-        return no_cause + solved.log_leak
-    return no_cause + log_findings_without_cause(problem, kernel, memory_gib)
+        return no_cause + solved.log_leak, doubles
+    without = findings_without_cause(problem, kernel, memory_gib)
+    return no_cause + without.log_evidence, np.maximum(doubles, without.doubles)
 
 
-def log_findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) -> Floats:
-    """Log P(findings | no cause) (N,), where the syndromes are independent causes of their own."""
+def findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) -> Solved:
+    """Log P(findings | no cause) as ``log_evidence`` (N,), where the syndromes are independent causes of their own."""
     net = problem.network
     if net.n_syndromes:
-        alone = Network(net.syndrome_leak, net.finding_syndrome, net.leak)
+        alone = Network(net.syndrome_leak, net.finding_syndrome, net.leak, copy=False)
     else:
         alone = Network(np.zeros(1), np.zeros((net.n_findings, 1)), net.leak)
     no_context = np.zeros((len(problem.findings), 0))
-    solved = run(Problem(alone, problem.findings, no_context, no_context, alike=problem.alike), kernel, memory_gib * 2**27)
-    refuse_large(problem, solved.doubles, memory_gib)
-    return solved.log_evidence
+    return run(Problem(alone, problem.findings, no_context, no_context, alike=problem.alike), kernel, memory_gib * 2**27)
 
 
 def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: bool = False) -> Solved:
@@ -78,15 +116,14 @@ def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: b
         context_log_odds=net.context_log_odds,
         context_prior=net.context_prior,
         requires=net.requires,
+        copy=False,
     )
     different = net.n_context > 0 or net.prior.ndim == 2
     m = n if different else min(n, 1)
     nothing = np.zeros((m, 0))
     question: Question = "only" if only else "none"
     prior = Problem(alone, nothing, problem.observed[:m], problem.context_prior[:m], question, problem.alike)
-    solved = run(prior, kernel, memory_gib * 2**27)
-    refuse_large(prior, solved.doubles, memory_gib)
-    return solved
+    return run(prior, kernel, memory_gib * 2**27)
 
 
 def all_context(problem: Problem, solved: Solved) -> Floats:
@@ -101,13 +138,21 @@ def all_context(problem: Problem, solved: Solved) -> Floats:
     return context
 
 
-def _unmasked(array: ArrayLike) -> ArrayLike:
-    """What is masked is not observed; NumPy would take it for the number that lies there."""
-    return np.ma.MaskedArray(array, dtype=np.float64).filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
+def _unmasked(array: ArrayLike) -> Floats:
+    """What is masked or pandas.NA is not observed; NumPy would take the number behind the mask, and does not know NA."""
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.MaskedArray(array, dtype=np.float64).filled(np.nan)
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except TypeError:
+        to_numpy: Any = getattr(array, "to_numpy", None)
+        if to_numpy is None:
+            raise
+        return np.asarray(to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
 
 
 def _evidence(evidence: ArrayLike, network: Network) -> Floats:
-    findings = np.asarray(_unmasked(evidence), dtype=np.float64)
+    findings = _unmasked(evidence)
     if findings.ndim != 2 or findings.shape[1] != network.n_findings:
         raise ValueError(f"evidence: got shape {findings.shape}, expected (N, F) with F = {network.n_findings}")
     if network.n_cases is not None and network.n_cases != len(findings):
@@ -121,7 +166,7 @@ def _context(context: ArrayLike | None, network: Network, n_cases: int) -> Float
     shape = (n_cases, network.n_context)
     if context is None:
         return np.full(shape, np.nan)
-    observed = np.array(_unmasked(context), dtype=np.float64)
+    observed = np.array(_unmasked(context))
     if observed.shape != shape:
         raise ValueError(f"context: got shape {observed.shape}, expected (N, C) = {shape}")
     if not (np.isnan(observed) | (observed == 0.0) | (observed == 1.0)).all():

@@ -67,8 +67,8 @@ def gradient(
     computationally efficient). A posterior is a ratio of two such functions: d P(c | e) = P(c | e) (d log P(c, e) -
     d log P(e)), the first term from a second run in which the cause is present for certain.
     """
-    if target is not None and not 0 <= target < network.n_causes:
-        raise IndexError(f"target: got {target}, expected the index of a cause, 0 to {network.n_causes - 1}")
+    if target is not None:
+        check_target(network, target)
     problem = checked(network, evidence, context)
     n, k, f, j, c = len(problem.findings), network.n_causes, network.n_findings, network.n_syndromes, network.n_context
     shapes = ((n,), (n, k), (n, f, k), (n, f), (n, j, k), (n, j), (n, f, j), (n, k, c), (n, c))
@@ -87,6 +87,12 @@ def gradient(
     return result
 
 
+def check_target(network: Network, target: int) -> None:
+    """IndexError for what is not the index of a cause."""
+    if not isinstance(target, int | np.integer) or not 0 <= target < network.n_causes:
+        raise IndexError(f"target: got {target}, expected the index of a cause, 0 to {network.n_causes - 1}")
+
+
 # Doubles of a derivative to all links of the cases that are solved at a time (8 MiB).
 _TOGETHER = 1 << 20
 
@@ -96,7 +102,7 @@ def each_run(
 ) -> None:
     """Solve all cases for P(evidence) and for P(target, evidence) of other targets, part by part: put(runs, cases).
 
-    EvidenceTooLarge for the first case that does not fit.
+    EvidenceTooLarge for the cases that do not fit.
     """
     net = problem.network
     most = max(1, _TOGETHER // (len(targets) * net.n_findings * net.n_causes + 1))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ddx.inference.adjoint import NOBODY, Runs
 from ddx.inference.choice import Kernel
 from ddx.inference.exact import checked
-from ddx.inference.gradient import Parts, each_run, links
+from ddx.inference.gradient import Parts, check_target, each_run, links
 from ddx.inference.network import Floats, Ints, Network
 
 
@@ -69,13 +69,15 @@ def linear(
 ) -> Linear:
     """The linear functions of N cases, from one forward and one adjoint pass for P(evidence) and one for every target.
 
-    Parameters and errors as for ``gradient``; a case of impossible evidence has nan everywhere.
+    Parameters and errors as for ``gradient``, but several targets; a case of impossible evidence has nan everywhere.
 
     Notes
     -----
     Coupe and van der Gaag (2002), Properties of sensitivity analysis of Bayesian belief networks: a posterior is a ratio of two
     functions that are linear in every parameter of a single table.
     """
+    for target in targets:
+        check_target(network, target)
     problem = checked(network, evidence, context)
     n, t = len(problem.findings), 1 + len(targets)
     now = np.full((n, t), np.nan)

@@ -41,6 +41,8 @@ class Network:
         P(x_j = 1), given that the variable it requires is 1.
     requires : (C,), optional
         Index of the context variable without which this one is impossible, -1 for none. One level deep.
+    copy : bool
+        False: arrays that the caller will not change are kept as they are; otherwise they are copied.
 
     Raises
     ------
@@ -70,31 +72,35 @@ class Network:
         context_log_odds: ArrayLike | None = None,
         context_prior: ArrayLike | None = None,
         requires: ArrayLike | None = None,
+        copy: bool = True,
     ) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        put("prior", _probabilities("prior", prior, (1, 2)))
-        put("link", _probabilities("link", link, (2, 3)))
-        put("leak", _probabilities("leak", leak, (1, 2)))
+        def probabilities(name: str, value: ArrayLike, ndim: int) -> None:
+            put(name, _probabilities(name, value, (ndim, ndim + 1), copy))
+
+        probabilities("prior", prior, 1)
+        probabilities("link", link, 2)
+        probabilities("leak", leak, 1)
         n_findings, n_causes = self.link.shape[-2:]
         _expect_axis("prior", self.prior, -1, n_causes, "causes (K) of link")
         _expect_axis("leak", self.leak, -1, n_findings, "findings (F) of link")
-        self._put_syndromes(put, syndrome_link, syndrome_leak, finding_syndrome)
+        self._put_syndromes(probabilities, syndrome_link, syndrome_leak, finding_syndrome)
         if (context_log_odds is None) != (context_prior is None):
             raise ValueError("context_log_odds and context_prior come together: give both or neither")
         if context_log_odds is None or context_prior is None:
             if requires is not None:
                 raise ValueError("requires needs context_log_odds and context_prior")
             context_log_odds, context_prior = np.zeros((n_causes, 0)), np.zeros(0)
-        log_odds = np.array(context_log_odds, dtype=np.float64)
+        log_odds = _floats(context_log_odds, copy)
         if log_odds.ndim not in (2, 3) or log_odds.shape[-2] != n_causes:
             expected = f"(K, C) or (N, K, C) with K = {n_causes}"
             raise ValueError(f"context_log_odds: got shape {log_odds.shape}, expected {expected}")
         if not np.isfinite(log_odds).all():
             raise ValueError("context_log_odds: every log odds ratio must be finite")
         put("context_log_odds", log_odds)
-        put("context_prior", _probabilities("context_prior", context_prior, (1, 2)))
+        probabilities("context_prior", context_prior, 1)
         _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[-1], "context variables (C)")
         put("requires", _check_requires(requires, log_odds.shape[-1]))
         sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
@@ -102,16 +108,20 @@ class Network:
             raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")
 
     def _put_syndromes(
-        self, put: Callable[[str, object], None], link: ArrayLike | None, leak: ArrayLike | None, finding: ArrayLike | None
+        self,
+        put: Callable[[str, ArrayLike, int], None],
+        link: ArrayLike | None,
+        leak: ArrayLike | None,
+        finding: ArrayLike | None,
     ) -> None:
         given = [value is not None for value in (link, leak, finding)]
         if any(given) and not all(given):
             raise ValueError("syndrome_link, syndrome_leak and finding_syndrome come together: give all three or none")
         if link is None or leak is None or finding is None:
             link, leak, finding = np.zeros((0, self.n_causes)), np.zeros(0), np.zeros((self.n_findings, 0))
-        put("syndrome_link", _probabilities("syndrome_link", link, (2, 3)))
-        put("syndrome_leak", _probabilities("syndrome_leak", leak, (1, 2)))
-        put("finding_syndrome", _probabilities("finding_syndrome", finding, (2, 3)))
+        put("syndrome_link", link, 2)
+        put("syndrome_leak", leak, 1)
+        put("finding_syndrome", finding, 2)
         n_syndromes = self.syndrome_link.shape[-2]
         _expect_axis("syndrome_link", self.syndrome_link, -1, self.n_causes, "causes (K) of link")
         _expect_axis("syndrome_leak", self.syndrome_leak, -1, n_syndromes, "syndromes (J) of syndrome_link")
@@ -156,8 +166,12 @@ class Network:
         return int(self.context_log_odds.shape[-1])
 
 
-def _probabilities(name: str, value: ArrayLike, ndims: tuple[int, int]) -> Floats:
-    array = np.asarray(value, dtype=np.float64)
+def _floats(value: ArrayLike, copy: bool) -> Floats:
+    return np.array(value, dtype=np.float64) if copy else np.asarray(value, dtype=np.float64)
+
+
+def _probabilities(name: str, value: ArrayLike, ndims: tuple[int, int], copy: bool) -> Floats:
+    array = _floats(value, copy)
     if array.ndim not in ndims:
         raise ValueError(f"{name}: got {array.ndim} dimensions, expected {ndims[0]} or {ndims[1]}")
     bad = ~((array >= 0.0) & (array <= 1.0))
@@ -175,9 +189,12 @@ def _expect_axis(name: str, array: Floats, axis: int, size: int, meaning: str) -
 def _check_requires(requires: ArrayLike | None, n_context: int) -> Ints:
     if requires is None:
         return np.full(n_context, -1, dtype=np.intp)
-    array = np.asarray(requires, dtype=np.intp)
-    if array.shape != (n_context,):
-        raise ValueError(f"requires: got shape {array.shape}, expected (C,) with C = {n_context}")
+    given = np.asarray(requires)
+    if given.shape != (n_context,):
+        raise ValueError(f"requires: got shape {given.shape}, expected (C,) with C = {n_context}")
+    array = given.astype(np.intp)
+    for i in np.flatnonzero(array != given)[:1]:  # 0.7 is no 0
+        raise ValueError(f"requires[{i}]: got {given[i]}, expected another context index or -1")
     for child, parent in enumerate(array):
         if parent >= n_context or parent < -1 or parent == child:
             raise ValueError(f"requires[{child}]: got {parent}, expected another context index or -1")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.bounds import Bounds, bounds
 from ddx.inference.choice import Kernel, load_compiled
-from ddx.inference.dispatch import EFFORT, plan_of, run
-from ddx.inference.exact import all_context, checked, log_none, refuse_large
-from ddx.inference.layout import CAUSE
+from ddx.inference.dispatch import EFFORT, Problem, Solved, plan_of, run
+from ddx.inference.exact import EvidenceTooLarge, all_context, checked, log_none, refuse_large, too_large
+from ddx.inference.layout import CAUSE, Booleans
 from ddx.inference.network import Floats, Network
 from ddx.inference.program import HOPELESS
 
 Method = Literal["exact", "auto", "bounds"]
+_ARRAYS = ("marginal", "none", "log_evidence", "context", "syndrome")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,15 @@ class Posterior:
     context: Floats
     syndrome: Floats
     bounds: Bounds | None = None
+
+    @classmethod
+    def concatenate(cls, pieces: Sequence[Posterior]) -> Posterior:
+        """The cases of several exact posteriors, one after the other; itself where there is but one."""
+        if len(pieces) == 1:
+            return pieces[0]
+        arrays = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in _ARRAYS)
+        marginal, none, log_evidence, context, syndrome = arrays
+        return cls(marginal, none, log_evidence, context, syndrome)
 
     @property
     def exact(self) -> NDArray[np.bool_]:
@@ -99,7 +110,7 @@ def posterior(
     ----------
     network : Network
     evidence : (N, F)
-        1 present, 0 absent, nan (or masked) not observed; a number v in between is virtual evidence with likelihoods v
+        1 present, 0 absent, nan (masked, pandas.NA) not observed; a number v in between is virtual evidence with likelihoods v
         for present and 1 - v for absent.
     context : (N, C), optional
         1 present, 0 absent, nan not observed; all not observed when left out.
@@ -108,7 +119,8 @@ def posterior(
         between certified bounds and leave its other numbers nan. "bounds" tells the bounds of all cases (``bounds``), those of
         the exact ones being as close as rounding allows.
     memory_gib : float
-        Budget for the states of one case; what needs more is refused before any of it is allocated.
+        Budget for the states of one case; what needs more is refused before any of it is allocated. The error names all such
+        cases; it is raised when the others are solved.
     kernel : "auto", "numpy" or "compiled"
         Two implementations of one recursion, with the same results bit for bit. The compiled one is many times faster,
         but loading it costs a second, and its first use on a machine a minute; "auto" takes it for work that would
@@ -121,9 +133,9 @@ def posterior(
     ImportError
         kernel="compiled" without numba.
     ValueError
-        Unknown kernel, shapes that do not fit, values outside [0, 1], context that contradicts ``network.requires``.
+        Unknown method or kernel, shapes that do not fit, values outside [0, 1], context that contradicts ``network.requires``.
     EvidenceTooLarge
-        The states of a case would not fit into ``memory_gib`` (unless the method is another one than "exact").
+        The states of some cases would not fit into ``memory_gib`` (unless the method is another one than "exact").
 
     Notes
     -----
@@ -136,24 +148,59 @@ def posterior(
     """
     if method not in get_args(Method):
         raise ValueError(f"method: got {method!r}, allowed: {', '.join(get_args(Method))}")
+    if method == "exact":
+        result, error = fitting(network, evidence, context, memory_gib=memory_gib, kernel=kernel)
+        if error is not None:
+            raise error
+        return result
     problem = checked(network, evidence, context)
     solved = run(problem, kernel, memory_gib * 2**27)
     large = ~(solved.doubles <= memory_gib * 2**27)
-    if method == "exact":
-        refuse_large(problem, solved.doubles, memory_gib)
     certain = None
     if method == "bounds" or large.any():
         certain = bounds(network, evidence, context, memory_gib=memory_gib, effort=effort, tolerance=tolerance)
         # Bounds can prove evidence impossible without solving it.
         solved.log_evidence[large & certain.impossible] = -np.inf
-        problem = problem.without(large)
-    log_joint = log_none(problem, solved, kernel, memory_gib)
+    result, doubles = _completed(problem, solved, large, kernel, memory_gib)
+    refuse_large(problem, doubles, memory_gib)
+    return replace(result, bounds=certain)
+
+
+def fitting(
+    network: Network,
+    evidence: ArrayLike,
+    context: ArrayLike | None = None,
+    *,
+    memory_gib: float = 4.0,
+    kernel: Kernel = "auto",
+) -> tuple[Posterior, EvidenceTooLarge | None]:
+    """The exact posterior of N cases, nan for those that do not fit into memory, and the error that names these.
+
+    Parameters and other errors as for ``posterior``. A large case among many costs no more than its plan.
+    """
+    problem = checked(network, evidence, context)
+    solved = run(problem, kernel, memory_gib * 2**27)
+    large = ~(solved.doubles <= memory_gib * 2**27)
+    result, doubles = _completed(problem, solved, large, kernel, memory_gib)
+    error = too_large(problem, np.where(large, solved.doubles, doubles), memory_gib)
+    if error is not None:
+        for name in _ARRAYS:
+            getattr(result, name)[list(error.rows)] = np.nan
+    return result, error
+
+
+def _completed(
+    problem: Problem, solved: Solved, large: Booleans, kernel: Kernel, memory_gib: float
+) -> tuple[Posterior, Floats]:
+    """The posterior, nan for the ``large`` cases (N,), and the doubles (N,) that P(none) of the others needs."""
+    problem = problem.without(large)
+    log_joint, doubles = log_none(problem, solved, kernel, memory_gib)
     with np.errstate(invalid="ignore"):
         none = np.minimum(np.exp(log_joint - solved.log_evidence), 1.0)
-    result = Posterior(solved.marginal, none, solved.log_evidence, all_context(problem, solved), solved.syndrome, certain)
+    result = Posterior(solved.marginal, none, solved.log_evidence, all_context(problem, solved), solved.syndrome)
     for array in (result.marginal, result.none, result.context, result.syndrome):
         array[result.impossible | large] = np.nan
-    return result
+    return result, doubles
 
 
 def explain_plan(network: Network, evidence: ArrayLike, context: ArrayLike | None = None) -> list[PlanOfCase]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.choice import Kernel
 from ddx.inference.dispatch import Problem, run
-from ddx.inference.exact import checked, log_findings_without_cause, log_no_cause, refuse_large
+from ddx.inference.exact import checked, findings_without_cause, log_no_cause, refuse_large
 from ddx.inference.network import Floats, Network
 from ddx.inference.rows import log_escape
 
@@ -59,12 +59,9 @@ def single_cause(
     """
     problem = checked(network, evidence, context)
     log_only, log_none = _log_prior(problem, kernel, memory_gib)
-    log_joint = np.column_stack(
-        [
-            log_only + _log_likelihood(problem, kernel, memory_gib),
-            log_none + log_findings_without_cause(problem, kernel, memory_gib),
-        ]
-    )
+    log_likelihood, without = _log_likelihood(problem, kernel, memory_gib), findings_without_cause(problem, kernel, memory_gib)
+    refuse_large(problem, without.doubles, memory_gib)
+    log_joint = np.column_stack([log_only + log_likelihood, log_none + without.log_evidence])
     log_prior = np.column_stack([log_only, log_none])
     if not allow_none:
         log_joint[:, -1] = log_prior[:, -1] = -np.inf
@@ -99,8 +96,10 @@ def _log_prior(problem: Problem, kernel: Kernel, memory_gib: float) -> tuple[Flo
         context_log_odds=net.context_log_odds,
         context_prior=net.context_prior,
         requires=net.requires,
+        copy=False,
     )
     solved = log_no_cause(replace(problem, network=others), kernel, memory_gib, only=True)
+    refuse_large(problem, np.broadcast_to(solved.doubles, n), memory_gib)
     log_none = np.broadcast_to(solved.log_evidence, n)
     with np.errstate(divide="ignore"):
         log_only = np.log(np.broadcast_to(solved.marginal, (n, net.n_causes))) + log_none[:, None]
@@ -163,7 +162,7 @@ def _log_likelihood_with_syndromes(problem: Problem, kernel: Kernel, memory_gib:
         log_odds[..., :-1, 0] = np.log(np.where(possible, present, 1.0)) - np.log(np.where(possible, absent, 1.0))
         parts = (net.finding_syndrome, net.link[..., k : k + 1])
         link = np.concatenate([np.broadcast_to(p, ((n,) if links == 3 else ()) + p.shape[-2:]) for p in parts], axis=-1)
-        network = Network(prior, link, net.leak, context_log_odds=log_odds, context_prior=np.array([0.5]))
+        network = Network(prior, link, net.leak, context_log_odds=log_odds, context_prior=np.array([0.5]), copy=False)
         only = Problem(network, v, np.ones((n, 1)), np.full((n, 1), 0.5))
         solved = run(only, kernel, memory_gib * 2**27)
         refuse_large(only, solved.doubles, memory_gib)

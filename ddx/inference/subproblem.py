@@ -70,6 +70,7 @@ class Case:
             context_log_odds=own("context_log_odds", 3),
             context_prior=own("context_prior", 2),
             requires=net.requires,
+            copy=False,
         )
         self.value: Floats = problem.findings[row, positive]  # (m,)
         self.observed, self.context_prior = problem.observed[row], problem.context_prior[row]  # (C,)
@@ -113,7 +114,7 @@ class Case:
             weight = np.exp(log - scale) * np.where(absent, 1.0 - 2.0 * value, value).prod(axis=1)
             p = marginal[:, : self.network.n_causes]
             for side, w in enumerate((weight, np.abs(weight))):
-                total[3 * side :: 1][:3] += np.stack([np.full(p.shape[1], w.sum()), w @ p, w @ (1.0 - p)])
+                total[3 * side : 3 * side + 3] += np.stack([np.full(p.shape[1], w.sum()), w @ p, w @ (1.0 - p)])
         sums, error = total[:3], total[3:] * ROUNDING
         # What is left of 1 is only known to an absolute error.
         error[2] = error[0]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ddx.cases import CaseError, encode, from_frame, select
 from ddx.diagnosis import Diagnosis, Model
-from ddx.errors import UsageError, nearest
+from ddx.errors import UsageError, between, nearest
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Parameter
 from ddx.network import Evidence
 from ddx.values import inside, spread_of
@@ -21,8 +21,15 @@ _ARGUMENTS = tuple(signature(Model.diagnose).parameters)[1:]
 Case = Diagnosis | Mapping[str, Any]
 
 
+def check_model(model: Model) -> None:
+    """Refuse the name of a knowledge base, and whatever else is no model."""
+    if not hasattr(model, "network"):
+        raise UsageError(f"model: got {model!r}, expected a Model, as ddx.load returns it")
+
+
 def diagnosis_of(model: Model, case: Case) -> Diagnosis:
     """A case as ``Model.diagnose`` returned it, or the arguments for that: {"present": ["ptosis"], "age": 34}."""
+    check_model(model)
     if isinstance(case, Diagnosis):
         return case if case.model is model else Diagnosis(model, case.evidence, model.network.posterior(case.evidence))
     if not isinstance(case, Mapping):
@@ -41,9 +48,10 @@ def encoded_cases(model: Model, cases: pd.DataFrame) -> Evidence:
     UsageError, CaseError
         As for ``Model.score``.
     """
+    check_model(model)
     columns, cells = from_frame(model.knowledge, cases)
     encoded = encode(model.knowledge, columns, cells, list(range(len(cases))))
-    # Those that no analysis could solve are named before any work is done.
+    # Those that no analysis could solve are named before it begins; to find them, all cases are solved once.
     failed = [] if encoded.rejects else model.posterior(encoded, list(range(len(cases))))[1]
     if encoded.rejects or failed:
         raise CaseError([*encoded.rejects, *failed])
@@ -64,6 +72,7 @@ def cause_index(model: Model, target: str) -> int:
     UsageError
         No such cause.
     """
+    check_model(model)
     causes = model.network.causes
     if target not in causes:
         raise UsageError(f"target: unknown cause {target!r}{nearest(target, causes)}")
@@ -78,6 +87,7 @@ def parameter_of(model: Model, parameter: str) -> Parameter:
     UsageError
         No such parameter.
     """
+    check_model(model)
     known = model.knowledge.parameters
     if parameter not in known:
         raise UsageError(f"unknown parameter {parameter!r}{nearest(parameter, known)}")
@@ -134,8 +144,7 @@ def _matters(parameter: str, model: Model, below: set[str], bands: set[str]) -> 
 
 def check_level(level: float) -> None:
     """Refuse a coverage that is not inside (0, 1)."""
-    if not 0.0 < level < 1.0:
-        raise UsageError(f"level: got {level:g}, expected a number inside (0, 1)")
+    between("level", level)
 
 
 def interval_of(parameter: Parameter, level: float = 0.9) -> tuple[float, float]:

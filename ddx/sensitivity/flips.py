@@ -114,7 +114,7 @@ class _Search:
             if not np.isnan(self.threshold[k]):
                 roots.append((ratio.reaching(float(self.threshold[k])), THRESHOLD))
             for root, change in roots:
-                if not max(ratio.start, 0.0) < root < 1.0:
+                if not max(ratio.start, 0.0) < root < 1.0:  # nan: none
                     continue
                 z = float(_logit(root) - _logit(own.value)) / spread_of(own)
                 if abs(z) <= self.limit and (best is None or abs(z) < abs(best[0])):

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 
 from ddx.diagnosis import Diagnosis, Model
 from ddx.draws import posterior_under
-from ddx.errors import UsageError
+from ddx.errors import UsageError, whole
 from ddx.inference import linear, mix, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.logistic import ContextArrays, cause_arrays
 from ddx.sensitivity.case import Case, cause_index, diagnosis_of, interval_of, parameter_of
-from ddx.values import Values
+from ddx.values import Values, check_value
 
 # Sets of values that are turned into priors at a time.
 _BLOCK = 256
@@ -27,7 +27,8 @@ _BLOCK = 256
 class Ratio:
     """P(target | evidence) = (a + b t) / (c + d t), t the value of the parameter from ``start`` (below: as at ``start``) to 1.
 
-    The denominator is P(evidence) over its present value, so that it is 1 where the parameter stands now.
+    The denominator is P(evidence) over its present value, so that it is 1 where the parameter stands now. A parameter is a
+    probability: outside [0, 1] there is no value, and no level is reached.
     """
 
     a: float
@@ -47,24 +48,28 @@ class Ratio:
         return cls(posterior - of_joint * t, of_joint, 1.0 - of_evidence * t, of_evidence, start)
 
     def __call__(self, t: ArrayLike) -> Floats:
-        """P(target | evidence) at values of the parameter, of any shape."""
-        x = np.maximum(np.asarray(t, dtype=np.float64), self.start)
+        """P(target | evidence) at values of the parameter, of any shape; nan outside [0, 1]."""
+        x = np.maximum(_possible(t), self.start)
         # Rounding can leave [0, 1] by an ulp.
         return np.clip((self.a + self.b * x) / (self.c + self.d * x), 0.0, 1.0)
 
     def derivative(self, t: ArrayLike) -> Floats:
-        """Its derivative (bc - ad) / (c + dt)**2, 0 below ``start``."""
-        x = np.asarray(t, dtype=np.float64)
+        """Its derivative (bc - ad) / (c + dt)**2, 0 below ``start``; nan outside [0, 1]."""
+        x = _possible(t)
         slope = (self.b * self.c - self.a * self.d) / (self.c + self.d * np.maximum(x, self.start)) ** 2
         return np.where(x < self.start, 0.0, slope)
 
     def reaching(self, level: float) -> float:
-        """The value at which P(target | evidence) is ``level``, wherever it lies; nan if the level is never or always held."""
-        return _root(self.a - level * self.c, self.b - level * self.d)
+        """The value at which P(target | evidence) is ``level``; nan if none between ``start`` and 1 does it, or all."""
+        return self._root(self.a - level * self.c, self.b - level * self.d)
 
     def meeting(self, other: Ratio) -> float:
-        """The value at which another target of the same evidence and parameter is as probable; nan for parallels."""
-        return _root(self.a - other.a, self.b - other.b)
+        """The value at which another target of the same evidence and parameter is as probable; nan for none."""
+        return self._root(self.a - other.a, self.b - other.b)
+
+    def _root(self, at_zero: float, slope: float) -> float:
+        root = -at_zero / slope if slope else float("nan")
+        return root if max(self.start, 0.0) <= root <= 1.0 else float("nan")
 
 
 class Functions:
@@ -189,13 +194,25 @@ def function(model: Model, case: Case, target: str, parameter: str) -> Ratio:
     ------
     UsageError
         Unknown target or parameter; or the posterior is no ratio of linear functions of this parameter (leaks, priors, odds
-        ratios, links of syndromes and of levels: they enter several tables at once) - ``curve`` computes it point by point.
+        ratios, links of syndromes and of levels: they enter several tables at once; links below what leak and syndromes bring)
+        - ``curve`` computes it point by point.
     """
     parameter_of(model, parameter)
     ratio = Functions(model, diagnosis_of(model, case), [cause_index(model, target)]).of_link(parameter, 0)
     if ratio is None:
-        raise UsageError(f"{parameter}: the posterior is no ratio of linear functions of it; use sensitivity.curve")
+        why = "the posterior is no ratio of linear functions of it"
+        if _idle(model, parameter):
+            why = "leak and syndromes bring the finding as often without it, so that it does nothing until it is above that"
+        raise UsageError(f"{parameter}: {why}; use sensitivity.curve")
     return ratio
+
+
+def _idle(model: Model, parameter: str) -> bool:
+    """Whether this is a direct link of a finding without levels that leaves its cause nothing to do."""
+    network, kb, (kind, *ids) = model.network, model.knowledge, parameter.split(":")
+    if kind != "link" or ids[0] not in network.causes or ids[1] not in network.findings or kb.findings[ids[1]].graded:
+        return False
+    return bool(network.link[network.findings.index(ids[1]), network.causes.index(ids[0])] == 0.0)
 
 
 def curve(
@@ -214,11 +231,14 @@ def curve(
     Raises
     ------
     UsageError
-        Unknown target or parameter, or a value that it cannot have.
+        Unknown target or parameter, a value that it cannot have, or fewer than 1 points.
     """
     own, column = parameter_of(model, parameter), cause_index(model, target)
-    chosen = np.linspace(*interval_of(own, 0.99), points) if values is None else np.asarray(values, dtype=np.float64)
-    _check_values(parameter, chosen)
+    whole("points", points, 1)
+    given = np.linspace(*interval_of(own, 0.99), points).tolist() if values is None else list(values)
+    for value in given:
+        check_value(parameter, value)
+    chosen = np.array(given, dtype=np.float64)
     case = diagnosis_of(model, case)
     marginal = posterior_under(model, case.evidence, [{parameter: float(v)} for v in chosen])
     leading = np.array(model.network.causes)[marginal.argmax(axis=1)]
@@ -243,8 +263,9 @@ def surface(
     Raises
     ------
     UsageError
-        Unknown target or parameter, or the same parameter twice.
+        Unknown target or parameter, the same parameter twice, fewer than 1 points, or a level that is not inside (0, 1).
     """
+    whole("points", points, 1)
     if first == second:
         raise UsageError(f"second: got {second!r} twice, expected another parameter")
     column = cause_index(model, target)
@@ -256,13 +277,7 @@ def surface(
     return pd.DataFrame(found.reshape(points, points), index=index, columns=header)
 
 
-def _root(start: float, slope: float) -> float:
-    return -start / slope if slope else float("nan")
-
-
-def _check_values(parameter: str, values: Floats) -> None:
-    probability = not parameter.startswith("or:")
-    wrong = ~(values > 0.0) | (values >= 1.0 if probability else ~np.isfinite(values))
-    if wrong.any():
-        allowed = "inside (0, 1)" if probability else "above 0"
-        raise UsageError(f"{parameter}: got {values[wrong][0]:g}, expected a number {allowed}")
+def _possible(t: ArrayLike) -> Floats:
+    """Values of a probability, nan for those outside [0, 1]."""
+    x = np.asarray(t, dtype=np.float64)
+    return np.where((x >= 0.0) & (x <= 1.0), x, np.nan)

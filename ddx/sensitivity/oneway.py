@@ -10,7 +10,17 @@ import pandas as pd
 from ddx.cases import select
 from ddx.diagnosis import Diagnosis, Model
 from ddx.network import Evidence
-from ddx.sensitivity.case import Case, cause_index, chosen, diagnosis_of, encoded_cases, interval_of, relevant, sources_of
+from ddx.sensitivity.case import (
+    Case,
+    cause_index,
+    check_level,
+    chosen,
+    diagnosis_of,
+    encoded_cases,
+    interval_of,
+    relevant,
+    sources_of,
+)
 from ddx.sensitivity.functions import Functions
 
 # Step of the central difference relative to a parameter's distance from its nearer end; error of order its square.
@@ -38,8 +48,9 @@ def one_way(model: Model, case: Case, target: str, parameters: Sequence[str] | N
     Raises
     ------
     UsageError
-        Unknown target or parameter.
+        Unknown target or parameter, or a level that is not inside (0, 1).
     """
+    check_level(level)
     found = diagnosis_of(model, case)
     column = cause_index(model, target)
     kb = model.knowledge

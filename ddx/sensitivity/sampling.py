@@ -92,18 +92,20 @@ def sobol(
     Raises
     ------
     UsageError
-        Unknown target or parameter, or ``n`` is no power of two.
+        Unknown target or parameter, ``n`` is no power of two, or a seed below 0.
     ImportError
         SALib is missing: pip install "ddx[sensitivity]".
     """
+    whole("n", n)
+    whole("seed", seed, 0)
+    if n < 2 or n & (n - 1):
+        raise UsageError(f"n: got {n}, expected a power of two")
     try:
         from SALib.analyze.sobol import analyze
         from SALib.sample.sobol import sample
     except ImportError as error:
         raise ImportError('Sobol indices need SALib: pip install "ddx[sensitivity]"') from error
 
-    if n < 2 or n & (n - 1):
-        raise UsageError(f"n: got {n}, expected a power of two")
     column, evidence = cause_index(model, target), diagnosis_of(model, case).evidence
     ids = chosen(model, parameters) if parameters is not None else list(one_way(model, case, target).index[:10])
     if not ids:

@@ -105,8 +105,7 @@ def prevalence_shift(
 
 
 def _leave_out(model: Model, cases: pd.DataFrame, key: Callable[[Study], str], name: str) -> pd.DataFrame:
-    kb = model.knowledge
-    each = each_case(model, cases)
+    each, kb = each_case(model, cases), model.knowledge
     wanted = {p for _, evidence in each for p in relevant(model, evidence)}
     rows: dict[str, list[str]] = {}
     for study in kb.studies.values():

@@ -13,7 +13,7 @@ from ddx.batch import Source, check_encoding
 from ddx.cases import CASE_ID, Reject, encode, from_frame
 from ddx.diagnosis import Model
 from ddx.errors import UsageError
-from ddx.knowledge import KnowledgeBase
+from ddx.knowledge import KnowledgeBase, Parameter
 from ddx.values import spread_of
 
 # Two networks that differ elsewhere give the same posterior up to rounding: that is no move.
@@ -27,8 +27,8 @@ def parameter_changes(old: KnowledgeBase, new: KnowledgeBase) -> pd.DataFrame:
     Returns
     -------
     A row per parameter: parameter, what (moved, added, removed, spread), old, new (nan where it is missing), change (new minus
-    old on the logit scale; odds ratios on the log scale, which is the same for what they do to a cause), old_spread and
-    new_spread (standard deviations on the same scale). Moved ones first, the largest change on top; then, in the order of the
+    old, on the scale that the new one was pooled on: log odds of a Beta, logarithm of a log-normal), old_spread and new_spread
+    (standard deviations, each on its own such scale). Moved ones first, the largest change on top; then, in the order of the
     files, added ones, removed ones, and those that have the same value with another spread. What differs by rounding, as sums
     in another order of the rows do, is the same.
     """
@@ -40,7 +40,7 @@ def parameter_changes(old: KnowledgeBase, new: KnowledgeBase) -> pd.DataFrame:
             continue
         before, was = old.parameters[name].value, spread_of(old.parameters[name])
         if not math.isclose(before, value, rel_tol=_ROUNDING):
-            change = _scaled(name, value) - _scaled(name, before)
+            change = _scaled(parameter, value) - _scaled(parameter, before)
             rows.append((name, MOVED, before, value, change, was, spread))
         elif not math.isclose(was, spread, rel_tol=_ROUNDING, abs_tol=_ROUNDING):
             rows.append((name, SPREAD, value, value, 0.0, was, spread))
@@ -96,7 +96,9 @@ def posterior_changes(
 
 
 def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFrame, list[int], list[Reject]]:
-    """Cells of a file of cases, the line of every row, and rejects for rows of another width.
+    """Cells of a file of cases, the line of every row, and rejects for rows that are no rows of the table.
+
+    Cases with a line that cannot be read (long form) are left out, as ``score_file`` does: without it they are other cases.
 
     Raises
     ------
@@ -109,11 +111,12 @@ def read_cases(source: str | Path, encoding: str = "utf-8") -> tuple[pd.DataFram
     rejects: list[Reject] = []
     with Source(str(source), encoding) as reader:
         for chunk in reader.chunks():
-            lines += chunk.lines.tolist()
-            rejects += chunk.refused
+            rejects += [*chunk.refused, *chunk.faults]
             cells = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in chunk.cells]
             columns = {name.strip(): cell for name, cell in zip(chunk.names, cells, strict=True)}
-            frames.append(pd.DataFrame(columns, dtype=object))
+            whole = ~np.isin(chunk.lines, [fault.line for fault in chunk.faults])
+            lines += chunk.lines[whole].tolist()
+            frames.append(pd.DataFrame(columns, dtype=object)[whole])
         header = [name.strip() for name in reader.header or ()]
     return pd.concat(frames or [pd.DataFrame(columns=header, dtype=object)], ignore_index=True), lines, rejects
 
@@ -131,6 +134,6 @@ def _scores(model: Model, cases: pd.DataFrame, lines: list[int]) -> tuple[pd.Dat
     return frame, [*encoded.rejects, *failed]
 
 
-def _scaled(parameter: str, value: float) -> float:
-    """Log of an odds ratio, logit of everything else."""
-    return math.log(value) if parameter.startswith("or:") else math.log(value) - math.log1p(-value)
+def _scaled(parameter: Parameter, value: float) -> float:
+    """A value on the scale of ``spread_of``: logarithm of a log-normal, log odds of a Beta."""
+    return math.log(value) if parameter.distribution == "log_normal" else math.log(value) - math.log1p(-value)
