@@ -666,7 +666,20 @@ DIAGNOSE = {
     ),
     "uncertain_value": (
         {"uncertain": {"tremor": 1.5}},
-        ("uncertain", "1.5", "out_of_range", "got 1.5, expected a number from 0 to 1"),
+        ("uncertain", "1.5", "out_of_range", "tremor: got 1.5, expected a number from 0 to 1"),
+    ),
+    "context_value": (
+        {"context": {"insulin": "maybe"}},
+        ("context", "maybe", "not_a_value", "insulin: got 'maybe', expected True or False"),
+    ),
+    "graded": (
+        {"present": ["onset"]},
+        (
+            "present",
+            "onset",
+            "unknown_id",
+            "unknown finding 'onset'; onset is graded: give one of its levels, gradual_onset, sudden_onset",
+        ),
     ),
     "context": (
         {"context": {"insuline": True}},

@@ -223,3 +223,11 @@ def test_blanks_around_ids_are_no_part_of_them(model):
     assert padded.posterior.equals(clean.posterior)
     with pytest.raises(UsageError, match=r"^uncertain: 'ptosis' is given twice; keep one$"):
         model.diagnose(uncertain={"ptosis": 0.2, " ptosis": 0.8})
+
+
+def test_a_target_may_be_an_alias(model):
+    assert sensitivity.one_way(model, CASE, "cva").equals(sensitivity.one_way(model, CASE, "stroke"))
+    shifts = [sensitivity.prevalence_shift(model, CASE, name) for name in ("cva", "stroke")]
+    assert shifts[0].equals(shifts[1])
+    with pytest.raises(UsageError, match=r"^target: unknown cause 'ptosis'$"):
+        sensitivity.one_way(model, CASE, "ptosis")

@@ -52,6 +52,10 @@ def test_a_case_shows_its_parameters_widest_first(run, tiny):
     assert [word for word in lines[3].split()[1:-1] if word != "to"] == expected
 
 
+def test_the_target_may_be_an_alias(run):
+    assert run(*CASE, "--target", "cva") == run(*CASE, "--target", "stroke")
+
+
 def test_the_csv_file_holds_the_whole_table(run, tiny, tmp_path):
     assert run(*CASE, "--target", "myopathy", "-o", "all.csv")[0] == 0
     case = {"present": ["arm_weakness", "numbness"], "absent": ["tremor"], "age": 70, "sex": "female"}

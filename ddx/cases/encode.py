@@ -136,7 +136,16 @@ def _named(statements: Statements, kind: str, column: str, name: str, value: Any
     id_ = _resolve(statements, np.zeros(1, dtype=np.intp), column, name, (kind,))
     if id_ is not None:
         put = statements.put_finding if kind == "finding" else statements.put_context
-        _apply(statements, column, [value], values.reading, partial(put, id_))
+        _apply(statements, column, [value], partial(_reading_of, name, kind), partial(put, id_))
+
+
+def _reading_of(name: str, kind: str, cell: Hashable) -> float:
+    """``values.reading``, with the name in what it refuses; context knows no numbers in between."""
+    try:
+        return values.reading(cell)
+    except BadCell as error:
+        message = str(error) if kind == "finding" else f"got {cell!r}, expected True or False"
+        raise BadCell(error.error, f"{name}: {message}") from None
 
 
 def case_ids(names: Sequence[str], cells: Sequence[Cells], lines: Sequence[int]) -> list[str]:
@@ -235,7 +244,12 @@ def _resolve(statements: Statements, rows: NDArray[np.intp], column: str, name: 
     if kind in kinds:
         return id_
     known = [n for n, (k, _) in statements.kb.names.items() if k in kinds]
-    hint = f"; {name} is a {kind}" if kind else "; put ; between ids" if "," in str(name) else nearest(str(name), known)
+    if levels := statements.kb.graded.get(str(name)):
+        hint = f"; {name} is graded: give one of its levels, {', '.join(levels)}"
+    elif kind:
+        hint = f"; {name} is a {kind}"
+    else:
+        hint = "; put ; between ids" if "," in str(name) else nearest(str(name), known)
     for row in rows.tolist():
         statements.reject(row, column, name, "unknown_id", f"unknown {kinds[0]} {name!r}{hint}")
     return None

@@ -1,4 +1,4 @@
-"""The command line: ``ddx score``, ``diagnose``, ``evaluate``, ``simulate`` and ``kb``."""
+"""The command line: ``ddx score``, ``diagnose``, ``evaluate``, ``sensitivity``, ``simulate`` and ``kb``."""
 
 from ddx.cli.app import app, main
 

@@ -31,6 +31,7 @@ def show_case(
 ) -> None:
     """One-way sensitivity of a case, and what would change its leading cause."""
     from ddx import sensitivity
+    from ddx.sensitivity.case import cause_index
 
     if output is not None:
         check_target(STREAM, output, only_csv=True)
@@ -39,7 +40,9 @@ def show_case(
     if plot is not None:
         _check_plot(plot)
     diagnosis = model.diagnose(**case)
-    watched = str(diagnosis.posterior.index[0]) if target is None else target
+    watched = str(diagnosis.posterior.index[0])
+    if target is not None:
+        watched = model.network.causes[cause_index(model, target)]
     found = sensitivity.one_way(model, diagnosis, watched, level=level)
     if output is not None:
         write_file(_csv(found), output)

@@ -65,7 +65,7 @@ def each_case(model: Model, cases: pd.DataFrame) -> list[tuple[Any, Evidence]]:
 
 
 def cause_index(model: Model, target: str) -> int:
-    """Index of a cause.
+    """Index of a cause, by its id or an alias.
 
     Raises
     ------
@@ -74,9 +74,11 @@ def cause_index(model: Model, target: str) -> int:
     """
     check_model(model)
     causes = model.network.causes
-    if target not in causes:
+    kind, known = model.knowledge.names.get(str(target), ("", ""))
+    cause = known if kind == "cause" else target
+    if cause not in causes:
         raise UsageError(f"target: unknown cause {target!r}{nearest(target, causes)}")
-    return causes.index(target)
+    return causes.index(cause)
 
 
 def parameter_of(model: Model, parameter: str) -> Parameter:

@@ -48,9 +48,11 @@ def summarize_file(source: str, model: Model, *, level: float = 0.9, encoding: s
     with Source(source, encoding) as reader:
         seen = CaseIds(long=reader.long)
         if reader.header is not None and not reader.long:
-            scorer.check(reader.header)
+            with reader.blamed():
+                scorer.check(reader.header)
         for chunk in reader.chunks():
-            read = scorer.read(chunk, seen)
+            with reader.blamed():
+                read = scorer.read(chunk, seen)
             rows += read.rows
             rejects += chunk.refused
             if read.encoded is None:

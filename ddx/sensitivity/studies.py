@@ -88,7 +88,8 @@ def prevalence_shift(
     UsageError
         Unknown cause, a factor that is not above 0, or the setting "balanced", in which prevalences do not count.
     """
-    cause_index(model, cause)
+    index = cause_index(model, cause)
+    cause = model.network.causes[index]
     if model.setting == BALANCED:
         raise UsageError(f"setting {BALANCED!r}: every cause is equally likely there; choose another setting")
     wrong = [f for f in factors if not 0.0 < f < np.inf]

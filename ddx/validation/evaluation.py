@@ -84,7 +84,8 @@ def evaluate_file(
             raise UsageError(f"{_shown(source)}: {form}; give a row for every case, wide or in list form")
         if reader.header is not None:
             at = _column(source, reader.header, truth)
-            rejects += scorer.check([*reader.header[:at], *reader.header[at + 1 :]])
+            with reader.blamed():
+                rejects += scorer.check([*reader.header[:at], *reader.header[at + 1 :]])
             named = True
             dropped = len(rejects)
         for chunk in reader.chunks():
