@@ -6,9 +6,7 @@ import codecs
 import contextlib
 import json
 import platform
-import queue
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ import orjson
 import pyarrow as pa
 
 from ddx import __version__
+from ddx.batch.ahead import read_ahead
 from ddx.batch.journal import Journal
 from ddx.batch.lines import Chunk
 from ddx.batch.scoring import Form, Read, Scored, Scorer
@@ -35,7 +34,6 @@ from ddx.inference.dispatch import cores
 
 # Seconds between two points that a killed run can be taken up from.
 CHECKPOINT = 2.0
-_AHEAD = 2  # chunks that are read before they are solved
 _SOLVERS = 2  # chunks that are solved at a time: while the kernel works on one, NumPy prepares the other
 
 Progress = Callable[[int, int | None, int], None]
@@ -232,7 +230,7 @@ class _Run:
         self.scorer.model.network  # noqa: B018 - made once, before threads ask for it
         waiting: deque[tuple[str, Future[tuple[Scored, bytes]]]] = deque()
         self.last = time.monotonic()
-        ahead = _ahead(self.reader, partial(self._read, point))
+        ahead = read_ahead(self.reader, partial(self._read, point))
         with cores.expect(_SOLVERS), ahead as chunks, ThreadPoolExecutor(_SOLVERS) as pool:
             try:
                 for read, digest in chunks:
@@ -351,46 +349,6 @@ class _Run:
         for target, needed in ((self.output, keep), (self.rejects, keep), (self.meta, False)):
             if target:
                 target.close(keep=needed)
-
-
-@contextlib.contextmanager
-def _ahead(
-    reader: Source, read: Callable[[Iterator[Chunk]], Iterator[tuple[Read, str]]]
-) -> Iterator[Iterator[tuple[Read, str]]]:
-    """Chunks read by a thread of their own while others are solved."""
-    ready: queue.Queue[tuple[Read, str] | BaseException | None] = queue.Queue(_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: tuple[Read, str] | BaseException | None) -> bool:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return True
-        return False
-
-    def work() -> None:
-        try:
-            for item in read(reader.chunks()):
-                if not put(item):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    def items() -> Iterator[tuple[Read, str]]:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    thread = threading.Thread(target=work, name="ddx reader", daemon=True)
-    thread.start()
-    try:
-        yield items()
-    finally:
-        stopped.set()
-        # Who waits for a pipe may wait for ever.
-        thread.join(None if reader.regular else 1.0)
 
 
 def _rejects_path(target: str, rejects: str | Path | None) -> str:
