@@ -21,7 +21,7 @@ class Values:
 
     @classmethod
     def of(cls, kb: KnowledgeBase, sets: Sequence[Mapping[str, float]]) -> Values:
-        """Sets that name some parameters; the others have their means.
+        """Sets that name some parameters; the others have their means. A link or a leak may be 0: there is none.
 
         Raises
         ------
@@ -34,7 +34,8 @@ class Values:
             for name, value in one.items():
                 if name not in place:
                     raise UsageError(f"unknown parameter {name!r}{nearest(name, place)}")
-                check_value(name, value)
+                if not (name.startswith(("link:", "leak:")) and value == 0):
+                    check_value(name, value)
                 table[s, place[name]] = value
         return cls(kb, table)
 

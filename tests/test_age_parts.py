@@ -687,7 +687,7 @@ def test_a_part_is_no_column_of_cases(model):
         model.score(pd.DataFrame({"age_30_44": [1]}))
     ignored = r"^1 cells ignored:\nage_30_44: unknown column 'age_30_44'(; nearest: [^;]*)?; ignored$"
     with pytest.warns(UserWarning, match=ignored):
-        model.score(pd.DataFrame({"age_30_44": [1]}), lenient=True)
+        model.score(pd.DataFrame({"age_30_44": [1], "sex": "f"}), lenient=True)
 
 
 def test_kb_show_of_a_band_and_of_a_part(model, capsys):

@@ -231,3 +231,10 @@ def test_a_target_may_be_an_alias(model):
     assert shifts[0].equals(shifts[1])
     with pytest.raises(UsageError, match=r"^target: unknown cause 'ptosis'$"):
         sensitivity.one_way(model, CASE, "ptosis")
+
+
+def test_a_link_or_a_leak_may_be_0(limb):
+    network = build_network(limb.knowledge, "general", {LINK: 0.0, "leak:ptosis": 0})
+    at = network.findings.index("ptosis")
+    assert network.leak[0, at] == 0.0
+    assert network.link[at, network.causes.index("myasthenia_gravis")] == 0.0

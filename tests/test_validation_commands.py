@@ -630,4 +630,4 @@ def test_a_header_without_cases(run, tmp_path, tiny):
     (tmp_path / "none.csv").write_text("case_id,tremr,final_diagnosis\n", encoding="utf-8")
     code, out, err = run("evaluate", "none.csv", "--kb", folder)
     assert (code, out) == (2, "")
-    assert err.startswith("ddx: unknown column 'tremr'; nearest: tremor")
+    assert err.startswith("ddx: none.csv: unknown column 'tremr'; nearest: tremor")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ddx.batch.sources import STREAM
+from ddx.batch.formats import STREAM
 from ddx.batch.targets import part_of, sync_folder
 from ddx.errors import UsageError
 

@@ -22,10 +22,11 @@ import pyarrow as pa
 
 from ddx import __version__
 from ddx.batch.ahead import read_ahead
+from ddx.batch.formats import STREAM, format_of, shown
 from ddx.batch.journal import Journal
 from ddx.batch.lines import Chunk
 from ddx.batch.scoring import Form, Read, Scored, Scorer
-from ddx.batch.sources import STREAM, Source, format_of, shown
+from ddx.batch.sources import Source
 from ddx.batch.targets import Target, check_target, csv_rows
 from ddx.cases import REJECT_COLUMNS, CaseIds, Reject, case_ids
 from ddx.diagnosis import Model

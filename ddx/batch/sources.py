@@ -20,29 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ddx.batch.formats import STREAM, check_begin, format_of, shown
 from ddx.batch.lines import BLOCK_BYTES, MAX_ROW, ROWS, Chunk, CsvRows, some_of
 from ddx.batch.long import LONG, cases_of_long, names_of, parts_of
 from ddx.cases import CASE_ID, LISTS, Reject
 from ddx.errors import UsageError
-
-STREAM = "-"
-FORMATS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-
-
-def shown(name: str, stream: str = "input") -> str:
-    """How a message names a source or target."""
-    return f"standard {stream}" if name == STREAM else name
-
-
-def format_of(name: str, kind: str | None = None) -> tuple[str, str | None] | None:
-    """Format and compression that a file name says (``kind`` where it says no format); None for one that is not known."""
-    path = Path(name)
-    compression = COMPRESSIONS.get(path.suffix.lower())
-    stem = path.with_suffix("") if compression else path
-    suffix = stem.suffix.lower()
-    kind = kind if kind and not suffix else FORMATS.get(suffix, kind)
-    return None if kind is None or (kind == "parquet" and compression) else (kind, compression)
 
 
 class Source:
@@ -124,10 +106,7 @@ class Source:
         if self.compression or self.kind == "parquet" or not hasattr(self.raw, "peek"):
             return
         with _Readable(self):
-            begin = self.raw.peek(8)
-        for magic, what, advice in _KINDS:
-            if begin.startswith(magic):
-                raise UsageError(f"{shown(self.name)}: is {what} by its first bytes, expected {self.kind}; {advice}")
+            check_begin(self.raw.peek(8), self.name, self.kind)
 
     def _check_ids(self, schema: pa.Schema) -> None:
         for column in schema:
@@ -231,15 +210,6 @@ class Source:
             refused = []
 
 
-# First bytes of what is no text, what has them, and what to do.
-_KINDS = (
-    (b"\x1f\x8b", "gzip", "let its name end in .gz, or unpack it"),
-    (b"\x28\xb5\x2f\xfd", "zstd", "let its name end in .zst, or unpack it"),
-    (b"BZh", "bzip2", "unpack it"),
-    (b"\xfd7zXZ", "xz", "unpack it"),
-    (b"PK\x03\x04", "a zip archive or a workbook", "unpack it, or save it as CSV"),
-    (b"PAR1", "parquet", "let its name end in .parquet, or give the input format parquet"),
-)
 _digest = partial(hashlib.blake2b, digest_size=16)
 
 

@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ddx.batch.sources import STREAM, format_of, shown
+from ddx.batch.formats import STREAM, format_of, shown
 from ddx.batch.whole import Whole
 from ddx.errors import UsageError
 

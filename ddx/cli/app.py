@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
 import traceback
@@ -13,6 +12,7 @@ import typer
 
 from ddx import __version__
 from ddx.cli.options import case_of
+from ddx.cli.streams import drop_output, prepare, printable
 from ddx.errors import DdxError, UsageError
 
 app = typer.Typer(
@@ -51,11 +51,7 @@ def main() -> None:
     """Run the command line; whatever stops it ends with one text and exit code 2."""
     # The threads of OpenBLAS spin while they wait, on the cores that solve chunks; commands import NumPy, which reads this.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if sys.stderr is None:  # closed by the caller: what would go there goes nowhere
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is no reason to stop
-            stream.reconfigure(errors="backslashreplace")
+    prepare()
     message = ""
     code: object = 2
     try:
@@ -79,19 +75,9 @@ def main() -> None:
             why = " was closed before everything was written" if closed else f": cannot be written: {error.strerror}"
             message, code = f"standard output{why}", 2
     if message:
-        print(f"ddx: {_printable(message)}", file=sys.stderr)
+        print(f"ddx: {printable(message)}", file=sys.stderr)
     gc.freeze()  # at its end the interpreter would look through every object once more, for half a second
     sys.exit(code)  # type: ignore[arg-type]
-
-
-def drop_output() -> None:
-    """What is still buffered for standard output must not complain again when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _printable(message: str) -> str:
-    """Names and cells are quoted in messages; what would steer a terminal is shown by its code."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
 
 
 @app.callback(invoke_without_command=True)
