@@ -404,7 +404,9 @@ def test_an_input_that_is_cut_off_while_it_is_read(tmp_path, tiny, monkeypatch):
 def test_an_interrupted_run_says_what_is_left(tmp_path, tiny_folder):
     os.mkfifo(tmp_path / "cases.csv")
     command = [sys.executable, "-m", "ddx", "score", "cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    # A job in the background of a shell ignores interrupts, and so would its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         with open(tmp_path / "cases.csv", "w") as pipe:
             pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
             pipe.flush()
