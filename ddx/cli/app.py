@@ -147,7 +147,8 @@ def score(
                 progress=progress,
             )
         except KeyboardInterrupt as stop:
-            print(f"ddx: interrupted; {str(stop) or 'nothing is written'}", file=sys.stderr)
+            rest = "standard output is not complete" if output == STREAM else "nothing is written"
+            print(f"ddx: interrupted; {str(stop) or rest}", file=sys.stderr)
             raise
     wide_csv = not long and output_format in (None, "csv") and output.endswith(".csv")
     if wide_csv and not quiet and STREAM not in (output, rejects) and sys.stdout is not None:
