@@ -155,3 +155,11 @@ def test_a_row_that_names_an_unknown_id_is_a_reject(run, tmp_path):
     assert (code, out.split()[0]) == (1, "parameter")
     assert err.splitlines()[0].startswith("line 2, case 'b', tremr: unknown column 'tremr'; nearest: tremor")
     assert err.splitlines()[-1] == "1 cases, 1 rejected"
+
+
+def test_a_file_in_another_encoding(run, tmp_path):
+    (tmp_path / "cases.csv").write_bytes("case_id,tremor\nM\u00fcller,1\n".encode("cp1252"))
+    assert run("cases.csv")[0] == 2
+    code, out, err = run("cases.csv", "--encoding", "cp1252", "--top", "1")
+    assert (code, err) == (0, "1 cases, 0 rejected\n")
+    assert "M\u00fcller" in out

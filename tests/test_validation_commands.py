@@ -592,6 +592,18 @@ def test_published_cases_says_what_is_wrong(tmp_path, cases):
     assert (done.returncode, done.stderr) == (2, f"run.py: {cases}: has no column case_id; results are listed by it\n")
 
 
+def test_diff_reads_cases_in_another_encoding(run, tmp_path, tiny_folder):
+    (tmp_path / "latin.csv").write_bytes("case_id,tremor\nM\u00fcller,1\n".encode("cp1252"))
+    arguments = ("kb", "diff", tiny_folder, tiny_folder, "--cases", tmp_path / "latin.csv", "--json")
+    code, _, err = run(*arguments)
+    assert (code, err) == (
+        1,
+        "line 2: byte 0xfc is not utf-8; save the file as UTF-8, or name its encoding, such as --encoding cp1252\n",
+    )
+    code, out, err = run(*arguments, "--encoding", "cp1252")
+    assert (code, err, json.loads(out)["cases"]) == (0, "", 1)
+
+
 # experiments/syndromes
 
 

@@ -44,6 +44,7 @@ Factors = Annotated[
 ]
 Age = Annotated[float | None, typer.Option("--age", help="Age in years.")]
 Sex = Annotated[str | None, typer.Option("--sex", help="female or male.")]
+Encoding = Annotated[str, typer.Option(help="Character encoding of a CSV file of cases.")]
 Lenient = Annotated[bool, typer.Option("--lenient", help="Drop an offending cell instead of its row, and report it.")]
 
 
@@ -116,7 +117,7 @@ def score(
     output_format: Annotated[
         str | None, typer.Option("--output-format", help="csv, jsonl or parquet, if the name of the output does not tell.")
     ] = None,
-    encoding: Annotated[str, typer.Option(help="Character encoding of a CSV file of cases.")] = "utf-8",
+    encoding: Encoding = "utf-8",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table of leading causes.")] = False,
 ) -> None:
     """Score a file of cases: the posterior of every cause for every case.
@@ -222,6 +223,7 @@ def sensitivity(
     plot: Annotated[
         str | None, typer.Option(help="Tornado diagram of one case: .png, .svg or .pdf. Needs the extra plots.")
     ] = None,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Show which parameters matter: for one case, or summed up over a file of cases.
 
@@ -243,7 +245,7 @@ def sensitivity(
     ]
     if used:
         raise UsageError(f"{used[0]} is for one case, but {cases} is a file of cases; give one or the other")
-    if show_file(model, cases, level, top, output):
+    if show_file(model, cases, level, top, output, encoding):
         raise typer.Exit(1)
 
 
@@ -293,7 +295,7 @@ def evaluate(
             "--lenient", help="Drop an offending cell instead of its row; a truth that is no cause rejects its row still."
         ),
     ] = False,
-    encoding: Annotated[str, typer.Option(help="Character encoding of the cases.")] = "utf-8",
+    encoding: Encoding = "utf-8",
     json: Annotated[
         bool, typer.Option("--json", help="Print all measures, with those of every item, and the rejects as JSON.")
     ] = False,
@@ -377,6 +379,7 @@ def diff(
     ] = None,
     setting: Annotated[str | None, typer.Option("--setting", help="Setting of both. Default: that of NEW.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many rows of each table to show.")] = 20,
+    encoding: Encoding = "utf-8",
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare two knowledge bases: parameters that changed, and posteriors of example cases that moved.
@@ -385,5 +388,5 @@ def diff(
     """
     from ddx.cli.diff import show_difference
 
-    if show_difference(old, new, cases, setting, top, json):
+    if show_difference(old, new, cases, setting, top, encoding, json):
         raise typer.Exit(1)

@@ -27,7 +27,7 @@ FAR = 0.01
 _SAME = 1e-6
 
 
-def show_difference(old: str, new: str, cases: str | None, setting: str | None, top: int, json: bool) -> bool:
+def show_difference(old: str, new: str, cases: str | None, setting: str | None, top: int, encoding: str, json: bool) -> bool:
     """Print what differs; whether rows of the cases that were asked for had to be left out."""
     from ddx.diagnosis import Model
     from ddx.knowledge import load_knowledge
@@ -40,7 +40,7 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
     source = cases if cases is not None else str(EXAMPLES) if EXAMPLES.is_file() else None
     posteriors, compared, rejects = None, 0, []
     if source is not None:
-        frame, lines, ragged = read_cases(source)
+        frame, lines, ragged = read_cases(source, encoding)
         posteriors, unread = posterior_changes(*models, frame, lines)
         rejects = sorted([*ragged, *unread], key=lambda reject: reject.line)
         compared = len(frame) - len({reject.line for reject in unread})

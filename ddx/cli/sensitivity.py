@@ -89,13 +89,13 @@ def _flips(changes: pd.DataFrame) -> None:
     out.print(table(["parameter", "value", "needed", "deviations", "then"], rows, ["then"]))
 
 
-def show_file(model: Model, cases: str, level: float, top: int, output: str | None) -> int:
+def show_file(model: Model, cases: str, level: float, top: int, output: str | None, encoding: str) -> int:
     """The summary of a file of cases; how many rows were rejected."""
     from ddx.sensitivity.files import summarize_file
 
     if output is not None:
         check_target(cases, output, only_csv=True)
-    found = summarize_file(cases, model, level=level)
+    found = summarize_file(cases, model, level=level, encoding=encoding)
     if output is not None:
         write_file(_csv(found.table), output)
     if output != STREAM:
