@@ -190,6 +190,15 @@ class Model:
         return to_pgmpy(self, causes, findings)
 
 
+def check_model(model: object) -> None:
+    """Refuse what is no model, such as the name of a knowledge base."""
+    if not isinstance(model, Model):
+        named = isinstance(model, str)
+        got = repr(model) if named or model is None else f"a value of type {type(model).__name__}"
+        made = f"ddx.load({model!r})" if named else "ddx.load(name)"
+        raise UsageError(f"model: got {got}, expected a Model; {made} makes one")
+
+
 def _stripped(name: str) -> str:
     """An id without the blanks around it, as in files; what is no text is left to the check of ids."""
     return name.strip() if isinstance(name, str) else name

@@ -180,10 +180,11 @@ FRAME = pd.DataFrame([{"ptosis": 1}])
         lambda m: sensitivity.setting_shift(m, CASE),
         lambda m: sensitivity.prevalence_shift(m, CASE, CAUSE),
         lambda m: sensitivity.leave_one_source_out(m, FRAME),
+        lambda m: ddx.score_file("cases.csv", "out.csv", m),
     ],
 )
 def test_the_name_of_a_knowledge_base_is_no_model(call):
-    with pytest.raises(UsageError, match=r"^model: got 'limb', expected a Model, as ddx\.load returns it$"):
+    with pytest.raises(UsageError, match=r"^model: got 'limb', expected a Model; ddx\.load\('limb'\) makes one$"):
         call("limb")
 
 

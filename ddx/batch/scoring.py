@@ -25,7 +25,7 @@ from ddx.cases import (
     select,
     unknown_columns,
 )
-from ddx.diagnosis import LOG_EVIDENCE, NONE, Model
+from ddx.diagnosis import LOG_EVIDENCE, NONE, Model, check_model
 from ddx.errors import UsageError, whole
 from ddx.inference.choice import load_compiled
 
@@ -119,6 +119,7 @@ class Scorer:
     """A model and the form of the output; pickles, so that other processes can have it."""
 
     def __init__(self, model: Model, *, lenient: bool = False, form: Form | None = None) -> None:
+        check_model(model)
         self.model, self.lenient, self.form = model, lenient, form or Form()
         self.schema = self.form.schema(list(model.knowledge.causes))
         self._columns: dict[tuple[str, ...], tuple[Column, ...]] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ddx.cases import CaseError, encode, from_frame, select
-from ddx.diagnosis import Diagnosis, Model
+from ddx.diagnosis import Diagnosis, Model, check_model
 from ddx.errors import UsageError, between, nearest
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase, Parameter
 from ddx.network import Evidence
@@ -19,12 +19,6 @@ from ddx.values import inside, spread_of
 
 _ARGUMENTS = tuple(signature(Model.diagnose).parameters)[1:]
 Case = Diagnosis | Mapping[str, Any]
-
-
-def check_model(model: Model) -> None:
-    """Refuse the name of a knowledge base, and whatever else is no model."""
-    if not hasattr(model, "network"):
-        raise UsageError(f"model: got {model!r}, expected a Model, as ddx.load returns it")
 
 
 def diagnosis_of(model: Model, case: Case) -> Diagnosis:

@@ -6,15 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import pandas as pd
 
-from ddx.diagnosis import Model
 from ddx.errors import UsageError
-
-
-def check_model(model: object) -> None:
-    """Refuse what is no model, such as the name of a knowledge base."""
-    if not isinstance(model, Model):
-        loaded = f"ddx.load({model!r})" if isinstance(model, str) else "ddx.load(name)"
-        raise UsageError(f"model: got {_shown(model)}, expected a Model; {loaded} makes one")
 
 
 def check_posteriors(posteriors: object) -> None:

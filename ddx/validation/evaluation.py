@@ -13,7 +13,6 @@ from ddx.batch import STREAM, Chunk, Scorer, Source, check_encoding
 from ddx.cases import CASE_ID, LISTS, CaseIds, Reject
 from ddx.diagnosis import Model
 from ddx.errors import UsageError, nearest
-from ddx.validation.arguments import check_model
 from ddx.validation.reports import Report, report
 from ddx.validation.simulation import TRUTH
 from ddx.validation.truth import is_null, true_causes
@@ -66,7 +65,6 @@ def evaluate_file(
         The source cannot be read as a table of cases, has no such column, or no row of it can be used.
     """
     check_encoding(encoding)
-    check_model(model)
     if not isinstance(truth, str):
         raise UsageError(f"truth: got {truth!r}, expected the name of a column")
     source = str(source)

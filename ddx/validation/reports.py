@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ddx.batch.scoring import HIGH, LOW
 from ddx.cases import CASE_ID, CaseError
-from ddx.diagnosis import LOG_EVIDENCE, NONE
+from ddx.diagnosis import LOG_EVIDENCE, NONE, check_model
 from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.validation import measures
-from ddx.validation.arguments import cells_of, check_model, check_posteriors
+from ddx.validation.arguments import cells_of, check_posteriors
 from ddx.validation.measures import Estimate
 from ddx.validation.truth import true_causes
 

@@ -20,13 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ddx.cases import CASE_ID
+from ddx.diagnosis import check_model
 from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import Finding, KnowledgeBase
 from ddx.knowledge.ages import age_limits
 from ddx.network import LayeredNetwork
-from ddx.validation.arguments import check_model
 
 if TYPE_CHECKING:
     from ddx.diagnosis import Model
