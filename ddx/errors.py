@@ -51,6 +51,11 @@ def nearest(unknown: object, known: Iterable[str], n: int = 3) -> str:
     return f"; nearest: {', '.join(near)}" if near else ""
 
 
+def cut(text: str, length: int) -> str:
+    """The beginning of a long text for people."""
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 def whole(name: str, number: object, least: int | None = None) -> None:
     """Refuse what is no whole number, or below ``least``; ``name`` : of the argument."""
     if type(number) is bool or not isinstance(number, Integral):

@@ -15,6 +15,7 @@ import pandas as pd
 
 import ddx
 from ddx.cases import CaseError, encode, interpret
+from ddx.errors import nearest
 from ddx.inference.network import Floats
 from ddx.network import Evidence, LayeredNetwork, build_networks
 from ddx.validation import measures, simulate
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARK = "<!-- results -->"
+TEXTBOOK = Path(__file__).parent / "textbook_cases" / "cases.csv"
 # A zero that turns out wrong would cost infinitely many nats; one of this size costs 28.
 SMALLEST = 1e-12
 # Below the one a cause counts as ruled out, above the other as held certain.
@@ -43,6 +45,27 @@ def options(description: str | None, folder: Path, cases: int, each: str = "a se
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=folder, help="folder of what is written; default: that of this file")
     return parser
+
+
+def options_of_cases(description: str | None, folder: Path) -> argparse.ArgumentParser:
+    """The options of those that ask textbook patients, and published cases where they are given."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", help="CSV file of published cases")
+    parser.add_argument("--cause", action="append", help="only the textbook patients of this cause; repeat for more")
+    parser.add_argument("--out", type=Path, default=folder, help="folder of what is written; default: that of this file")
+    return parser
+
+
+def groups_of_cases(arguments: argparse.Namespace) -> dict[str, pd.DataFrame]:
+    """Textbook patients, of the causes that were asked for, and published cases."""
+    textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
+    for cause in arguments.cause or ():
+        if cause not in set(textbook[TRUTH]):
+            raise ddx.UsageError(f"--cause: no patients of {cause!r}{nearest(cause, sorted(set(textbook[TRUTH])))}")
+    groups = {"textbook": textbook[textbook[TRUTH].isin(arguments.cause or textbook[TRUTH])]}
+    if arguments.cases:
+        groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
+    return groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +128,12 @@ class Scores:
     def hits(self, k: int) -> Floats:
         """How many true causes of every case (N,) have rank k or better."""
         return np.asarray((self.truth & (measures.rank_of_truth(self.posterior, self.truth) <= k)).sum(axis=1), dtype=float)
+
+    def ranks(self) -> dict[str, float]:
+        """Number of true causes, shares of them among the first one, three and five, and the mean log score."""
+        items = int(self.truth.sum())
+        hits = {f"top_{k}": self.hits(k).sum() / items for k in (1, 3, 5)}
+        return {"items": items, **hits, "log_score": float(self.log_scores.mean())}
 
     def row(self, reference: Scores) -> dict[str, float]:
         """The measures of a table row; changes against the reference are of the same cases, with standard errors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -304,22 +305,34 @@ def test_nothing_to_resume(tmp_path, drive):
     assert (code, "a stream cannot be taken up again" in said) == (2, True)
 
 
+@contextlib.contextmanager
+def waiting(folder: Path, tiny_folder: Path):
+    """A run in a folder that has begun, and waits for the rest of ../cases.csv."""
+    os.mkfifo(folder.parent / "cases.csv")
+    command = [sys.executable, "-m", "ddx", "score", "../cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
+    # A job in the background of a shell ignores interrupts, and so would its children.
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with (
+        subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process,
+        open(folder.parent / "cases.csv", "w") as pipe,
+    ):
+        pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
+        pipe.flush()
+        while ".out.csv.lock" not in left(folder):
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process, pipe
+
+
 def test_one_run_a_target(tmp_path, tiny_folder, drive):
     work = tmp_path / "work"
     work.mkdir()
-    os.mkfifo(tmp_path / "cases.csv")
-    command = [sys.executable, "-m", "ddx", "score", "../cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
-    with subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True) as first:
-        with open(tmp_path / "cases.csv", "w") as pipe:
-            pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
-            pipe.flush()
-            while ".out.csv.lock" not in left(work):
-                assert first.poll() is None
-                time.sleep(0.01)
-            other = write(tmp_path, "other.csv", n=10)
-            for name, locked in (("out.csv", "out.csv"), ("out.parquet", "out.rejects.csv")):
-                message = f"{work}/{locked}: another run is writing it; wait for it, or name another output"
-                assert drive(other, work / name) == (2, message)
+    with waiting(work, tiny_folder) as (first, pipe):
+        other = write(tmp_path, "other.csv", n=10)
+        for name, locked in (("out.csv", "out.csv"), ("out.parquet", "out.rejects.csv")):
+            message = f"{work}/{locked}: another run is writing it; wait for it, or name another output"
+            assert drive(other, work / name) == (2, message)
+        pipe.close()
         assert first.communicate(timeout=60)[1] == "1 cases scored, 1 rejected -> out.csv\n"
     assert left(work) == {"out.csv", "out.csv.meta.json", "out.rejects.csv"}
 
@@ -402,18 +415,10 @@ def test_an_input_that_is_cut_off_while_it_is_read(tmp_path, tiny, monkeypatch):
 
 
 def test_an_interrupted_run_says_what_is_left(tmp_path, tiny_folder):
-    os.mkfifo(tmp_path / "cases.csv")
-    command = [sys.executable, "-m", "ddx", "score", "cases.csv", "-o", "out.csv", "--kb", str(tiny_folder), "-q"]
-    # A job in the background of a shell ignores interrupts, and so would its children.
-    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
-        with open(tmp_path / "cases.csv", "w") as pipe:
-            pipe.write(f"case_id,tremor,note\na,1,{'x' * 5_000_000}\na,1,\n")  # more than is read at first
-            pipe.flush()
-            while ".out.csv.lock" not in left(tmp_path):
-                assert process.poll() is None
-                time.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=60)[1] == "ddx: interrupted; nothing is written\n"
+    work = tmp_path / "work"
+    work.mkdir()
+    with waiting(work, tiny_folder) as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == "ddx: interrupted; nothing is written\n"
         assert process.returncode == 130
-    assert left(tmp_path) == {"cases.csv"}
+    assert left(work) == set()

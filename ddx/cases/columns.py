@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ddx.errors import UsageError, nearest
+from ddx.errors import UsageError, cut, nearest
 from ddx.knowledge import KnowledgeBase
 
 CASE_ID = "case_id"
@@ -76,12 +76,8 @@ def check_useful(columns: Sequence[Column]) -> None:
     if "unknown" in kinds and kinds <= {"unknown", "annotation", "case_id"}:
         names = ", ".join(repr(column.name) for column in columns if column.kind == "unknown")
         raise UsageError(
-            f"no column says anything about a case: {_cut(names)} unknown; see the README for the columns of cases"
+            f"no column says anything about a case: {cut(names, 200)} unknown; see the README for the columns of cases"
         )
-
-
-def _cut(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def column_names(kb: KnowledgeBase) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from ddx.errors import DdxError
+from ddx.errors import DdxError, cut
 
 _SHOWN = 1000  # characters of a message for people; a cell may have millions
 
@@ -38,7 +38,7 @@ class Reject:
         case = f"case {self.case_id!r}" if self.case_id and self.case_id != str(self.line) else ""
         column = self.column if self.column.isprintable() else repr(self.column)
         place = ", ".join(filter(None, [line, case, column]))
-        message = self.message if len(self.message) <= _SHOWN else f"{self.message[:_SHOWN]}..."
+        message = cut(self.message, _SHOWN)
         return f"{place}: {message}" if place else message
 
 

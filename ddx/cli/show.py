@@ -37,7 +37,7 @@ def console() -> Console:
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress | None]:
     """A bar on standard error when that is a terminal, nothing otherwise."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

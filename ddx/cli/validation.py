@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from ddx.cases import REJECT_COLUMNS
 from ddx.cli.show import console
 from ddx.errors import UsageError
 
@@ -27,9 +28,6 @@ _NAMES = {
     "leading_calibration_error": "calibration error, leading cause",
     "leading_calibration_error_by_chance": "... by chance alone",
 }
-
-
-_REJECT = ("line", "case_id", "column", "value", "error", "message")
 
 
 def fractions(given: Sequence[str]) -> float | dict[str, float]:
@@ -89,7 +87,8 @@ def evaluation_json(found: Evaluation, model: Model) -> None:
         "scored": found.scored,
         "rejected": found.rejected,
         "cells_dropped": found.cells_dropped,
-        "rejects": [{name: getattr(reject, name) for name in _REJECT} for reject in found.rejects],
+        # Without the original rows.
+        "rejects": [dict(zip(REJECT_COLUMNS[:-1], reject.cells()[:-1], strict=True)) for reject in found.rejects],
         **_document(report),
     }
     print(json.dumps(finite(document), indent=2, allow_nan=False))

@@ -21,12 +21,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 import ddx
-from ddx.errors import nearest
 from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.graded import continuation
 from ddx.network import Evidence, without_findings
-from ddx.validation.simulation import TRUTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,9 +32,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import GREY, OTHER, OURS, Cases, Scores, canvas, markdown, publish, run  # noqa: E402
+from shared import GREY, OTHER, OURS, Cases, Scores, canvas, groups_of_cases, markdown, options_of_cases, publish, run  # noqa: E402
 
-TEXTBOOK = HERE.parent / "textbook_cases" / "cases.csv"
 SMALLEST, LARGEST = 0.002, 0.995
 # What leaks are multiplied by in the last lines.
 LESS = 0.3
@@ -46,11 +43,7 @@ ALT = "Share of true causes among the first one, three and five without and with
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", help="CSV file of published cases")
-    parser.add_argument("--cause", action="append", help="only the textbook patients of this cause; repeat for more")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written; default: that of this file")
-    return run(parser, work)
+    return run(options_of_cases(__doc__, HERE), work)
 
 
 @dataclass(frozen=True)
@@ -72,9 +65,6 @@ class Links:
 def work(arguments: argparse.Namespace) -> None:
     model = ddx.load("limb", "balanced")
     forms = read_forms()
-    for cause in arguments.cause or ():
-        if cause not in forms:
-            raise ddx.UsageError(f"--cause: no patients of {cause!r}{nearest(cause, forms)}")
     kept = {cause: keep_totals(model.knowledge, cause, own) for cause, own in forms.items()}
     networks = {
         "no forms": links(model, {}),
@@ -83,12 +73,8 @@ def work(arguments: argparse.Namespace) -> None:
         "no forms, smaller leaks": links(model, {}, LESS),
         "forms, sourced frequencies, smaller leaks": links(model, kept, LESS),
     }
-    textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
-    groups = {"textbook": textbook[textbook[TRUTH].isin(arguments.cause or textbook[TRUTH])]}
-    if arguments.cases:
-        groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
     rows = []
-    for kind, frame in groups.items():
+    for kind, frame in groups_of_cases(arguments).items():
         cases = Cases.of(model, frame)
         found = {"as shipped": model.network.posterior(cases.evidence).marginal}
         found |= {name: posterior(model, cases.evidence, own) for name, own in networks.items()}
@@ -238,9 +224,7 @@ def in_the_engine(model: ddx.Model, evidence: Evidence, own: Links, rarer: float
 
 
 def row(kind: str, network: str, marginal: Floats, truth: np.ndarray) -> dict[str, object]:
-    scores, items = Scores(marginal, np.zeros(len(truth), dtype=bool), truth), int(truth.sum())
-    hits = {f"top_{k}": scores.hits(k).sum() / items for k in (1, 3, 5)}
-    return {"cases": kind, "network": network, "items": items, **hits, "log_score": float(scores.log_scores.mean())}
+    return {"cases": kind, "network": network, **Scores(marginal, np.zeros(len(truth), dtype=bool), truth).ranks()}
 
 
 def table(result: pd.DataFrame) -> str:

@@ -19,10 +19,8 @@ import pandas as pd
 from scipy.special import logit
 
 import ddx
-from ddx.errors import nearest
 from ddx.inference.network import Floats
-from ddx.network import Evidence, LayeredNetwork
-from ddx.validation.simulation import TRUTH
+from ddx.network import Evidence, LayeredNetwork, select
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,9 +28,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import GREY, OURS, Cases, Scores, canvas, markdown, publish, run  # noqa: E402
+from shared import GREY, OURS, Cases, Scores, canvas, groups_of_cases, markdown, options_of_cases, publish, run  # noqa: E402
 
-TEXTBOOK = HERE.parent / "textbook_cases" / "cases.csv"
 SETTINGS = ("balanced", "primary_care", "emergency", "neurology_clinic")
 # Findings that bring a patient: weakness, numbness or tremor of a limb, whatever implies them, and their sides.
 COMPLAINTS = (
@@ -45,22 +42,12 @@ ALT = "Log score of textbook patients and published cases in four settings, as s
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", help="CSV file of published cases")
-    parser.add_argument("--cause", action="append", help="only the textbook patients of this cause; repeat for more")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of what is written; default: that of this file")
-    return run(parser, work)
+    return run(options_of_cases(__doc__, HERE), work)
 
 
 def work(arguments: argparse.Namespace) -> None:
     models = [ddx.load("limb", setting) for setting in SETTINGS]
-    for cause in arguments.cause or ():
-        if cause not in models[0].knowledge.causes:
-            raise ddx.UsageError(f"--cause: no patients of {cause!r}{nearest(cause, models[0].knowledge.causes)}")
-    textbook = pd.read_csv(TEXTBOOK, dtype=str, keep_default_na=False)
-    groups = {"textbook": textbook[textbook[TRUTH].isin(arguments.cause or textbook[TRUTH])]}
-    if arguments.cases:
-        groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
+    groups = groups_of_cases(arguments)
     rows = []
     for model in models:
         wide, chance = widened(model.network, COMPLAINTS, SIDES)
@@ -114,9 +101,9 @@ def among(network: LayeredNetwork, evidence: Evidence, complaints: tuple[str, ..
     marginal = found.marginal.copy()
     rows = np.flatnonzero(~has_complaint(network, evidence, complaints, sides))
     if len(rows):
-        without = network.posterior(silent(network, evidence, complaints, sides))
-        share = np.exp(without.log_evidence[rows] - found.log_evidence[rows])[:, None]
-        marginal[rows] = (marginal[rows] - share * without.marginal[rows]) / (1.0 - share)
+        without = network.posterior(silent(network, select(evidence, rows), complaints, sides))
+        share = np.exp(without.log_evidence - found.log_evidence[rows])[:, None]
+        marginal[rows] = (marginal[rows] - share * without.marginal) / (1.0 - share)
     return marginal
 
 
@@ -145,18 +132,9 @@ def widened(network: LayeredNetwork, complaints: tuple[str, ...], sides: tuple[s
 
 
 def row(kind: str, setting: str, network: str, chance: float, marginal: Floats, truth: np.ndarray) -> dict[str, object]:
-    scores, items = Scores(marginal, np.zeros(len(truth), dtype=bool), truth), int(truth.sum())
-    hits = {f"top_{k}": scores.hits(k).sum() / items for k in (1, 3, 5)}
-    return {
-        "cases": kind,
-        "setting": setting,
-        "network": network,
-        "complaint": chance,
-        "items": items,
-        **hits,
-        "log_score": float(scores.log_scores.mean()),
-        "causes": float(marginal.sum(axis=1).mean()),
-    }
+    ranks = Scores(marginal, np.zeros(len(truth), dtype=bool), truth).ranks()
+    causes = float(marginal.sum(axis=1).mean())
+    return {"cases": kind, "setting": setting, "network": network, "complaint": chance, **ranks, "causes": causes}
 
 
 def table(result: pd.DataFrame) -> str:
