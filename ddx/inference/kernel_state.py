@@ -23,7 +23,7 @@ TILE = 12
 
 @compile_function
 def entries(shifts: Ints, low: Ints) -> None:
-    """The entry of a step's table for the first elements of a state; see ``_entry``."""
+    """The entry of a step's table for the first elements of a state; those of its other elements add what ``entry`` says."""
     for i in range(len(low)):
         c = 0
         for j in range(shifts.shape[0]):
@@ -33,7 +33,7 @@ def entries(shifts: Ints, low: Ints) -> None:
 
 @compile_function
 def entry(i: int, shifts: Ints) -> int:
-    """The entry of a table that belongs to element i of a state: of a multiple of len(low), to which ``low`` adds the rest."""
+    """The entry of a table for element i of a state; ``entries`` adds the rest to that of a multiple of its length."""
     c = 0
     for j in range(shifts.shape[0]):
         c |= ((i >> shifts[j]) & 1) << j
@@ -78,7 +78,7 @@ def fold_to_table(values: Floats, width: int, shifts: Ints, target: Floats, star
 
 @compile_function
 def inner(x: Floats, y: Floats, room: Floats, width: int, shifts: Ints, target: Floats, start: int, lanes: int) -> None:
-    """Products of two states, summed by ``_fold_to_table``."""
+    """Products of two states, summed by ``fold_to_table``."""
     size = U(lanes) << U(width)
     if len(shifts) == 0 and width > 0:
         half = size // U(2)
@@ -94,7 +94,7 @@ def inner(x: Floats, y: Floats, room: Floats, width: int, shifts: Ints, target: 
 
 @compile_function
 def copy(source: Floats, start: int, target: Floats, place: int, n: int) -> None:
-    """N doubles from one place to another."""
+    """``n`` doubles from one place to another."""
     s, t = U(start), U(place)
     for i in range(U(n)):
         target[t + i] = source[s + i]
