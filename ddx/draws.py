@@ -159,6 +159,7 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
         context_log_odds=effect[0] if len(effect) == 1 else np.repeat(effect, size, axis=0),
         context_prior=context_prior,
         requires=base.requires,
+        none_weight=base.none_weight,
         copy=False,
         **arrays,
     )

@@ -1,9 +1,13 @@
 """The network for other engines: ``Model.to_pgmpy``.
 
-The export is the same distribution, node for node: age_band, sex, risk factors, causes, syndromes, findings. Age and sex
-are independent; a risk factor depends on them and on what it requires; a cause on age, sex and its risk factors; a syndrome
-on its causes; a finding on its causes and syndromes, and on age where its leak does. A graded finding is one node whose
-states are none and its levels (noisy-MAX).
+The export is the same distribution, node for node: age_band, sex, risk factors, causes, syndromes, findings. Sex depends on
+age; a risk factor on both and on what it requires; a cause on age, sex and its risk factors; a syndrome on its causes; a
+finding on its causes and syndromes, and on age where its leak does. A graded finding is one node whose states are none and its
+levels (noisy-MAX).
+
+Where a setting says how many causes a patient has, there is one node more, ``patient``: present for certain with any cause, and
+with the probability ``none_weight`` without. The other nodes are those of people at large; to ask about patients, give the
+evidence ``{"patient": "present"}`` with every query.
 
 A finding with many causes would need a table of 2**parents columns. Beyond ``MAX_PARENTS`` it becomes a chain of small
 tables, each the maximum of the one before and the contribution of one more cause (parent divorcing, Olesen et al. 1989),
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from ddx.network import LayeredNetwork
 
 MAX_PARENTS = 10
-AGE, SEX = "age_band", "sex"
+AGE, SEX, PATIENT = "age_band", "sex", "patient"
 BOOLEAN = ("absent", "present")
 
 
@@ -45,7 +49,8 @@ def to_pgmpy(
     Returns
     -------
     A DiscreteBayesianNetwork. States: absent and present; age bands (or their parts) and sexes by their ids; none and the
-    levels for a graded finding.
+    levels for a graded finding. If it has a node "patient", give {"patient": "present"} as evidence: else it speaks of people
+    at large.
 
     Raises
     ------
@@ -78,12 +83,15 @@ def to_pgmpy(
         tables.append((node, table, parents))
 
     add(AGE, net.ages, net.share.sum(axis=1), [])
-    add(SEX, net.sexes, net.share.sum(axis=0), [])
+    add(SEX, net.sexes, (net.share / net.share.sum(axis=1, keepdims=True)).T, [AGE])
     factors = _factors(net, chosen)
     for j in factors:
         add(net.risk_factors[j], BOOLEAN, *_context_table(net, j))
     for cause in chosen:
         add(cause, BOOLEAN, *_cause_table(net, net.causes.index(cause)))
+    if net.none_weight < 1.0:
+        for entry in _noisy_or_tables(PATIENT, BOOLEAN, np.full((1, 1), net.none_weight), dict.fromkeys(chosen, np.ones(1))):
+            add(*entry)
     for j in _syndromes(net, [r for name in names for r in variables[name]]):
         leak = net.syndrome_leak[j].reshape(1, 1)
         for entry in _noisy_or_tables(net.syndromes[j], BOOLEAN, leak, _effects(net, j, chosen)):

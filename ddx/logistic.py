@@ -2,8 +2,10 @@
 
     logit P(c_k = 1 | age a, sex g, risk factors x) = b_k + L_ka + log OR_kg + sum_j log OR_kj x_j
 
-The intercept b_k makes the marginal over the reference population of the setting its prevalence there. L_ka is the log odds
-ratio of the age band, or follows age within a band that has parts (``age_effects``). Axes: S sets of values, B pairs of a set
+The intercept b_k makes the marginal over the reference population of the setting its prevalence there. Where the setting says
+how many causes a patient has, this is P(cause) among people at large of whom patients are as they were counted (``admitted``);
+elsewhere patients are people at large. L_ka is the log odds ratio of the age band, or follows age within a band that has parts
+(``age_effects``). Axes: S sets of values, B pairs of a set
 and a cause, K causes, C risk factors, A ages (age bands, or the parts of those that have any), 2 sexes.
 """
 
@@ -15,6 +17,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ddx.admission import Admission, admission
+from ddx.inference import Network, log_total, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
@@ -27,7 +31,7 @@ NOBODY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class ContextArrays:
-    """``prior`` (S, A, 2, C): P(risk factor | age, sex); ``share`` (S, A, 2) of the setting's reference population."""
+    """``prior`` (S, A, 2, C): P(risk factor | age, sex); ``share`` (S, A, 2) of the strata among people at large."""
 
     prior: Floats
     share: Floats
@@ -37,19 +41,64 @@ class ContextArrays:
 class CauseArrays:
     """Of B pairs of a set of values and a cause."""
 
-    prevalence: Floats  # (B,) in the setting, over the reference population
+    prevalence: Floats  # (B,) of patients of the setting, over the reference population
     log_odds: Floats  # (B, A, 2) without risk factors
     context_log_odds: Floats  # (B, C)
 
 
 def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextArrays:
-    """Shares of the strata in a setting, and the frequency of every risk factor in them.
+    """Shares of the strata among people at large (``admitted``), and the frequency of every risk factor in them.
 
+    Shares that a set of values moves are moved by as much at large as among patients.
     The frequency among all people is the figure of the cell of age band and sex where there is one, else the log odds of the
     age band plus the contrast of the sexes. Where a setting has a figure of its own for an age band, that shifts the log odds
     of both sexes by its difference to the mean over them; else its patients have the risk factors of all people. Parts of a
     band have its frequencies, and divide its share among them as they do that of all people.
     """
+    found = _of_patients(kb, setting, values)
+    patients = admitted(kb, setting)
+    if patients is None:
+        return found
+    coming = _of_patients(kb, setting, Values.of(kb, [{}])).share[0]
+    share = found.share * (patients.share / coming)
+    return ContextArrays(found.prior, share / share.sum(axis=(1, 2), keepdims=True))
+
+
+@lru_cache(maxsize=16)
+def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
+    """From people at large to patients of a setting, at the means of all parameters; None where patients are people at large.
+
+    A convention of the setting, as its ages and sexes are: parameters move what it makes of them, not the numbers in it.
+
+    Raises
+    ------
+    UsageError
+        A number of causes per patient that the priors of the setting exclude.
+    """
+    if setting not in kb.causes_per_patient:
+        return None
+    values = Values.of(kb, [{}])
+    patients, prior = _of_patients(kb, setting, values), _prevalence(kb, setting, values)[0]
+    shape = patients.share.shape[1:]
+
+    def at_large(scale: float, share: Floats) -> tuple[Floats, Floats]:
+        own = _cause_arrays(kb, setting, values, ContextArrays(patients.prior, share[None]), None, scale)
+        strata = expit(own.log_odds.reshape(len(prior), -1).T)
+        nothing = np.zeros((0, len(prior))), np.zeros(0)
+        network = Network(
+            strata,
+            *nothing,
+            context_log_odds=own.context_log_odds,
+            context_prior=patients.prior.reshape(len(strata), -1),
+            requires=requirements(kb),
+        )
+        found = posterior(network, np.empty((len(strata), 0)), kernel="numpy")  # another kernel would have to be loaded first
+        return found.none.reshape(shape), found.marginal.sum(axis=1).reshape(shape)
+
+    return admission(prior, patients.share[0], kb.causes_per_patient[setting], at_large, setting)
+
+
+def _of_patients(kb: KnowledgeBase, setting: str, values: Values) -> ContextArrays:
     bands, sexes = [c.id for c in kb.age_bands], [c.id for c in kb.sexes]
     of_sex, among = _shares(values, sexes, ""), _shares(values, sexes, setting)
     prior = np.empty((len(values), len(bands), len(sexes), len(kb.risk_factors)))
@@ -86,6 +135,19 @@ def cause_arrays(
     context : of the same sets, or of one that all of them share
     pairs : indices of a set and of a cause (B,), (B,); default: every cause of every set, the causes the faster ones
     """
+    patients = admitted(kb, setting)
+    return _cause_arrays(kb, setting, values, context, pairs, patients.scale if patients else 1.0)
+
+
+def _cause_arrays(
+    kb: KnowledgeBase,
+    setting: str,
+    values: Values,
+    context: ContextArrays,
+    pairs: tuple[Ints, Ints] | None,
+    scale: float,
+) -> CauseArrays:
+    """The same; ``scale`` times the prevalence is that of people at large."""
     n_sets, n_causes = len(values), len(kb.causes)
     if pairs is None:
         pairs = np.repeat(np.arange(n_sets), n_causes), np.tile(np.arange(n_causes), n_sets)
@@ -98,7 +160,7 @@ def cause_arrays(
     context_log_odds = np.stack(factors, axis=-1) if factors else np.zeros((len(at), 0))
     prevalence = _prevalence(kb, setting, values)[at, cause]
     own = at if len(context.share) > 1 else np.zeros_like(at)
-    intercept = _intercepts(kb, prevalence, stratum, context_log_odds, context, own, cause)
+    intercept = _intercepts(kb, prevalence * scale, stratum, context_log_odds, context, own, cause)
     return CauseArrays(prevalence, intercept[:, None, None] + stratum, context_log_odds)
 
 
@@ -303,10 +365,7 @@ def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires:
     """
     with np.errstate(divide="ignore"):
         log_weight = np.log(share) + _log_context(observed, prior, requires)
-    first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
-    peak = np.maximum.reduceat(log_weight, first)
-    total = np.add.reduceat(np.exp(log_weight - peak[case]), first)
-    return np.asarray(log_weight - (peak + np.log(total))[case])
+    return np.asarray(log_weight - log_total(log_weight, case)[case])
 
 
 def _log_context(observed: Floats, prior: Floats, requires: Ints) -> Floats:

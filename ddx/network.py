@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddx.errors import UsageError, nearest
-from ddx.inference import EvidenceTooLarge, Network, Posterior, fitting, joined, mix
+from ddx.inference import EvidenceTooLarge, Network, Posterior, fitting, joined, log_total, mix
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import TERMS, expit
 from ddx.knowledge import KnowledgeBase
-from ddx.logistic import cause_arrays, context_arrays, log_stratum_weight, requirements
+from ddx.logistic import admitted, cause_arrays, context_arrays, log_stratum_weight, requirements
 from ddx.noisy_or import finding_arrays
+from ddx.splitting import pieces_of, split_findings
 from ddx.values import Values
 
 # Parts of cases (strata, split findings) that are solved at a time: what is made of them takes some hundred MiB.
@@ -69,7 +69,8 @@ class Parts:
     """N cases as M weighted parts of known age and sex whose evidence is a product over the finding columns.
 
     ``case`` (M,) ascending; ``age``, ``sex`` (M,) indices; ``columns`` (O,) the findings that some case observes, with all
-    levels of a graded one: no other can matter; ``finding`` (M, O); ``log_weight`` (M,).
+    levels of a graded one: no other can matter; ``finding`` (M, O); ``log_weight`` (M,). ``log_share`` (M,): what of it is
+    P(age, sex | observed context), -inf where an earlier part has it.
     """
 
     case: Ints
@@ -78,6 +79,7 @@ class Parts:
     columns: Ints
     finding: Floats
     log_weight: Floats
+    log_share: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,7 @@ class LayeredNetwork:
     context_log_odds: Floats  # (K, C)
     context_prior: Floats  # (A, 2, C)
     requires: Ints  # (C,)
-    share: Floats  # (A, 2) of the setting's reference population
+    share: Floats  # (A, 2) of the strata among people at large, in whom the causes are independent
     link: Floats  # (F, K)
     leak: Floats  # (A, F)
     syndromes: tuple[str, ...]
@@ -103,6 +105,7 @@ class LayeredNetwork:
     syndrome_leak: Floats  # (J,)
     finding_syndrome: Floats  # (F, J)
     implications: Ints  # (P, 2) findings: one, and what it implies
+    none_weight: float = 1.0  # of those without any cause; see ``Network`` and ``Admission``
 
     def posterior(self, evidence: Evidence) -> Posterior:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out.
@@ -130,7 +133,12 @@ class LayeredNetwork:
             solved, error = fitting(self.core(parts), parts.finding, some.context[parts.case])
             if error is not None:
                 refused += [part.of_row(start + int(parts.case[part.row])) for part in error.each()]
-            pieces.append(mix(solved, parts.case, parts.log_weight)[0])
+            mixed = mix(solved, parts.case, parts.log_weight)[0]
+            if solved.log_weight is not None:
+                mixed = replace(
+                    mixed, log_evidence=mixed.log_evidence - log_total(parts.log_share + solved.log_weight, parts.case)
+                )
+            pieces.append(mixed)
         return Posterior.concatenate(pieces), joined(refused)
 
     def _bounds(self, evidence: Evidence) -> list[int]:
@@ -162,7 +170,9 @@ class LayeredNetwork:
         case, age, sex, log_weight = self._strata(evidence)
         case, columns, finding, log_likelihood, part = self._level_parts(evidence, case)
         case, finding, log_likelihood, part = self._implied_parts(columns, case, finding, log_likelihood, part)
-        return Parts(case, age[part], sex[part], columns, finding, log_weight[part] + log_likelihood)
+        first = np.r_[True, np.diff(part) > 0]
+        log_share = np.where(first, log_weight[part], -np.inf)
+        return Parts(case, age[part], sex[part], columns, finding, log_weight[part] + log_likelihood, log_share)
 
     def core(self, parts: Parts) -> Network:
         """The network of the core: the observed findings alone, with priors, leaks and context of every part."""
@@ -176,6 +186,7 @@ class LayeredNetwork:
             context_log_odds=self.context_log_odds,
             context_prior=self.context_prior[parts.age, parts.sex],
             requires=self.requires,
+            none_weight=self.none_weight,
             copy=False,
         )
 
@@ -227,7 +238,7 @@ class LayeredNetwork:
             if not said.any():
                 continue
             columns = [column[level] for level in levels]
-            pieces = [_pieces(row) if spoken else [] for row, spoken in zip(likelihood, said, strict=True)]
+            pieces = [pieces_of(row) if spoken else [] for row, spoken in zip(likelihood, said, strict=True)]
             repeat = np.array([max(1, len(p)) for p in pieces])
             whole = whole and len(case) == int(repeat.sum())
             case, part = np.repeat(case, repeat), np.repeat(part, repeat)
@@ -300,46 +311,6 @@ class LayeredNetwork:
         return finding, log_likelihood
 
 
-def split_findings(finding: Floats, implications: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Uncertain findings (N, O) beside a stated one that they imply, or that implies them: each makes two cases of one.
-
-    ``finding`` (N, O) as in ``Evidence``; ``implications``: columns of a finding and of what it implies. An absent finding that
-    is implied, and a present one that implies, leave nothing uncertain.
-    """
-    unsure = np.asarray((finding > 0.0) & (finding < 1.0))
-    some = np.flatnonzero(unsure.any(axis=0)).tolist()
-    split, certain = np.zeros_like(unsure), np.zeros_like(unsure)
-    for specific, general in implications:
-        for own, other, decisive in ((specific, general, 0.0), (general, specific, 1.0)):
-            if own in some:
-                split[:, own] |= ~np.isnan(finding[:, other])
-                certain[:, own] |= finding[:, other] == decisive
-    return np.asarray(unsure & split & ~certain)
-
-
-def _pieces(likelihood: Floats) -> list[tuple[float, list[float]]]:
-    """(weight, values of the level columns) whose weighted sum is a likelihood over none, level 1, ..., level L.
-
-    "Level v" is: v present, all above absent. "At most v" is: all above absent. A likelihood with one value up to level v
-    starts with the second kind.
-    """
-    if not likelihood.any():
-        raise ValueError("a likelihood over levels is zero everywhere: contradictory statements about a graded finding")
-    n_levels = len(likelihood) - 1
-    flat = 0
-    while flat < n_levels and likelihood[flat + 1] == likelihood[0]:
-        flat += 1
-    pieces = []
-    if likelihood[0] > 0.0:
-        pieces.append((float(likelihood[0]), [np.nan] * flat + [0.0] * (n_levels - flat)))
-    pieces += [
-        (float(likelihood[v]), [np.nan] * (v - 1) + [1.0] + [0.0] * (n_levels - v))
-        for v in range(flat + 1, n_levels + 1)
-        if likelihood[v] > 0.0
-    ]
-    return pieces
-
-
 def build_network(kb: KnowledgeBase, setting: str, values: Mapping[str, float] | None = None) -> LayeredNetwork:
     """The network of a knowledge base in a setting.
 
@@ -368,6 +339,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
     finding = finding_arrays(kb, values)
     place = {f: i for i, f in enumerate(kb.findings)}
     implied = [(place[s], place[g]) for s, g in kb.implications]
+    patients = admitted(kb, setting)
     return [
         LayeredNetwork(
             causes=causes,
@@ -384,6 +356,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
             share=context.share[s],
             syndromes=tuple(kb.syndromes),
             implications=np.array(implied, dtype=np.intp).reshape(-1, 2),
+            none_weight=patients.none_weight if patients else 1.0,
             **{name: array[s] for name, array in vars(finding).items()},
         )
         for s in range(n)

@@ -34,6 +34,7 @@ class Example:
     syndrome_link: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (J, K)
     syndrome_leak: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (J,)
     finding_syndrome: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # (F, J)
+    none_weight: float = 1.0
 
     @property
     def n_context(self):
@@ -50,7 +51,9 @@ class Example:
             names += ["context_log_odds", "context_prior", *(["requires"] if self.requires else [])]
         if self.n_syndromes:
             names += ["syndrome_link", "syndrome_leak", "finding_syndrome"]
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | (
+            {"none_weight": self.none_weight} if self.none_weight < 1.0 else {}
+        )
 
     def network(self):
         return Network(**self.arrays())
@@ -147,6 +150,7 @@ def enumerate_posterior(example, evidence, context=None):
     joint = np.zeros(given_causes.shape)
     joint_context = np.zeros(example.n_context)
     p_context_total = 0.0
+    weight = np.where(causes.any(axis=1), 1.0, example.none_weight)
     for x in _booleans(example.n_context):
         if np.any(~np.isnan(observed) & (observed != x)):
             continue
@@ -155,10 +159,11 @@ def enumerate_posterior(example, evidence, context=None):
             parent = example.requires[j] if example.requires else -1
             possible = p if parent < 0 or x[parent] == 1.0 else 0.0
             p_context *= possible if x[j] == 1.0 else 1.0 - possible
-        p_context_total += p_context
         odds_ratio = np.exp(example.context_log_odds @ x) if example.n_context else 1.0
         p = example.prior * odds_ratio / (1.0 - example.prior + example.prior * odds_ratio)
-        here = p_context * np.prod(np.where(causes == 1.0, p, 1.0 - p), axis=1)[:, None] * given_causes
+        of_causes = p_context * np.prod(np.where(causes == 1.0, p, 1.0 - p), axis=1) * weight
+        p_context_total += of_causes.sum()
+        here = of_causes[:, None] * given_causes
         joint += here
         joint_context += here.sum() * x
     total = joint.sum()
@@ -314,6 +319,12 @@ EXAMPLES = {
         syndrome_leak=np.array([0.15, 0.02, 0.1]),
         finding_syndrome=np.array([[0.8, 0.3, 0], [0.5, 0, 0], [0.7, 0, 0], [0, 0.6, 0]]),
     ),
+    "weighed": replace(random_example(30, 6, 8), none_weight=0.2),
+    "weighed_context": replace(random_example(31, 5, 6, 3, (-1, 0, -1)), none_weight=0.05),
+    "weighed_syndromes_and_context": replace(random_example(32, 4, 6, 3, n_syndromes=2, density=0.3), none_weight=0.4),
+    "weighed_idle_context": replace(
+        random_example(33, 4, 5, 2, (-1, 0)), context_log_odds=np.array([[1.0, 0.0]] * 4), none_weight=0.3
+    ),
     "structural": Example(
         prior=np.array([0.0, 1.0, 0.2, 0.1, 0.3]),
         link=np.array([[1, 0.3, 0, 0.5, 0], [0, 0.4, 1, 0, 0], [0, 0, 0.7, 1, 0.2], [0.2, 0, 0, 0, 0.9]]),
@@ -332,8 +343,8 @@ VALUE = st.one_of(st.sampled_from([nan, 0.0, 1.0, 0.5]), st.floats(1e-9, 1.0))
 
 
 @st.composite
-def problems(draw, probability=PROBABILITY, max_cases=4, syndromes=(0, 2)):
-    """(Example, evidence (N, F), context (N, C)); ``syndromes``: how few, how many."""
+def problems(draw, probability=PROBABILITY, max_cases=4, syndromes=(0, 2), weights=(1.0, 0.3, 0.01)):
+    """(Example, evidence (N, F), context (N, C)); ``syndromes``: how few, how many; ``weights`` of no cause."""
     n_causes, n_findings, n_context = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(0, 3))
     n_syndromes, n_cases = draw(st.integers(*syndromes)), draw(st.integers(1, max_cases))
 
@@ -353,6 +364,7 @@ def problems(draw, probability=PROBABILITY, max_cases=4, syndromes=(0, 2)):
         syndrome_link=array(some, n_syndromes, n_causes),
         syndrome_leak=array(probability, n_syndromes),
         finding_syndrome=array(some, n_findings, n_syndromes),
+        none_weight=draw(st.sampled_from(weights)),
     )
     evidence = array(VALUE, n_cases, n_findings)
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
@@ -646,7 +658,10 @@ def to_pyagrum(network):
 
 
 def noisy_or_pyagrum(network):
-    """A ddx.inference.Network without context as a pyAgrum network of causes c0, ..., syndromes s0, ... and findings f0, ..."""
+    """A ddx.inference.Network without context as a pyAgrum network of causes c0, ..., syndromes s0, ... and findings f0, ...
+
+    Where no cause has a weight of its own, "patient" is 1 in all cases.
+    """
     import pyagrum
 
     bn = pyagrum.BayesNet()
@@ -664,4 +679,6 @@ def noisy_or_pyagrum(network):
         noisy_or(f"s{j}", leak, c=network.syndrome_link[j])
     for f, leak in enumerate(network.leak):
         noisy_or(f"f{f}", leak, c=network.link[f], s=network.finding_syndrome[f])
+    if network.none_weight < 1.0:
+        noisy_or("patient", network.none_weight, c=np.ones(network.n_causes))
     return bn

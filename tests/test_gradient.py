@@ -68,7 +68,7 @@ class Definition:
     """
 
     def __init__(self, network, row, observed):
-        self.requires, self.row, self.observed = network.requires, row, observed
+        self.requires, self.row, self.observed, self.none_weight = network.requires, row, observed, network.none_weight
         self.causes, self.syndromes = booleans(network.n_causes), booleans(network.n_syndromes)
         syndromes = np.tile(self.syndromes, (len(self.causes), 1))
         self.parents = np.hstack([np.repeat(self.causes, len(self.syndromes), axis=0), syndromes])
@@ -80,7 +80,9 @@ class Definition:
         weight = np.prod(np.where(x, p, 1.0 - p), axis=1)
         on = prior * np.exp(x @ context_log_odds.T)
         off, on = (1.0 - prior) / (1.0 - prior + on), on / (1.0 - prior + on)
-        return weight @ np.prod(np.where(self.causes, on[:, None], off[:, None]), axis=2) / weight.sum()
+        found = weight @ np.prod(np.where(self.causes, on[:, None], off[:, None]), axis=2) / weight.sum()
+        found = found * np.where(self.causes.any(axis=1), 1.0, self.none_weight)
+        return found / found.sum()
 
     def of_syndromes(self, syndrome_leak, syndrome_link):
         on, off = noisy_or(syndrome_leak, syndrome_link, self.causes)
@@ -131,6 +133,13 @@ def exact(network, row, observed=None):
         result[name] = slope
     # Not determined, and documented as such: a syndrome that an absent finding rules out.
     result["finding_syndrome"][(row == 0.0)[:, None] & (network.finding_syndrome == 1.0)] = nan
+    # The same where it is impossible that there is no cause, which counts differently.
+    of_none = [factors[0][0].real, (factors[1] * np.prod(factors[2], axis=1).reshape(factors[1].shape))[0].sum().real]
+    for nothing, of_target in ((of_none[0] == 0.0, False), (of_none[0] * of_none[1] == 0.0, True)):
+        if network.none_weight < 1.0 and nothing:
+            for name in ("prior", "leak", "syndrome_leak", "context_prior"):
+                certain = (getattr(network, name) == 0.0) | (getattr(network, name) == 1.0)
+                result[name][certain, slice(None) if of_target else slice(1)] = nan
     return result
 
 
@@ -377,7 +386,7 @@ ANY = st.one_of(INSIDE, st.sampled_from([0.0, 1e-30, 0.5, 1.0]))
 @settings(max_examples=30)
 @given(st.data())
 def test_evidence_is_linear_in_every_parameter_of_every_network(data):
-    example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE))
+    example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE, weights=(1.0,)))
     network = replace(example, context_log_odds=np.zeros((0, 0)), context_prior=np.zeros(0), requires=()).network()
     name = data.draw(st.sampled_from([n for n in LINEAR if getattr(network, n).any()]))
     at = data.draw(st.sampled_from(list(zip(*np.nonzero(getattr(network, name)), strict=True))))
@@ -387,7 +396,7 @@ def test_evidence_is_linear_in_every_parameter_of_every_network(data):
 @settings(max_examples=15)
 @given(st.data())
 def test_evidence_is_linear_in_the_frequency_of_unknown_context(data):
-    example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE))
+    example, evidence, _ = data.draw(problems(max_cases=1, probability=INSIDE, weights=(1.0,)))
     assume(example.n_context)
     x = data.draw(st.integers(0, example.n_context - 1))
     assert_linear(example.network(), evidence[0], "context_prior", [((x,), data.draw(st.floats(0.01, 0.99)))])

@@ -36,6 +36,7 @@ def arrays(seed, syndromes=2):
         "syndrome_link": sparse(syndromes, CAUSES),
         "syndrome_leak": rng.random(syndromes) * 0.1,
         "finding_syndrome": sparse(FINDINGS, syndromes),
+        "none_weight": (1.0, 0.3, 0.02)[seed % 3],
     }
 
 
@@ -60,7 +61,8 @@ def test_other_priors_of_one_cause(seed, kernel):
             for row, weights in enumerate(functions.priors):
                 found = weights.under(np.array([k]), np.array([np.log(p) - np.log1p(-p)]), effect[None])[0]
                 assert_ratios(found, after, row)
-                assert np.log(found[0]) + now.log_evidence[row] == pytest.approx(after.log_evidence[row], rel=1e-10)
+                joint = [p.log_evidence[row] + (0.0 if p.log_weight is None else p.log_weight[row]) for p in (now, after)]
+                assert np.log(found[0]) + joint[0] == pytest.approx(joint[1], rel=1e-10)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,6 +4,7 @@ import itertools
 import re
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from ddx.diagnosis import Model
 from ddx.errors import UsageError
 from ddx.inference import EvidenceTooLarge
 from ddx.knowledge.graded import MIN_NONE, continuation, distribution
+from ddx.logistic import admitted
 from ddx.network import build_network, without_findings
 from ddx.validation import simulate
 
@@ -89,7 +91,8 @@ def test_the_prevalence_by_explicit_sum_over_strata_and_risk_factors(limb, cause
                 weight *= p if x[j] else 1.0 - p
             log_odds = net.log_odds[a, s, k] + sum(net.context_log_odds[k, j] for j in used if x[j])
             total += weight / (1.0 + np.exp(-log_odds))
-    np.testing.assert_allclose(total, net.prevalence[k], rtol=1e-12)
+    patients = admitted(limb, setting)
+    np.testing.assert_allclose(total, net.prevalence[k] * (patients.scale if patients else 1.0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -225,7 +228,9 @@ def test_unknown_age_and_sex_average_over_the_strata_of_limb(limb):
     evidence = {"hand_numbness": 1, "tremor_unspecified": 0, "absent_ankle_jerk": 0.7, "onset": [0, 1, 0, 0]}
     strata = list(itertools.product(net.ages, net.sexes))
     parts = net.posterior(layered_evidence(net, [evidence | {"age_band": a, "sex": s} for a, s in strata]))
-    joint = net.share.ravel() * np.exp(parts.log_evidence)
+    # Patients have the ages and sexes of the setting, as people at large would where causes are independent.
+    share = build_network(replace(limb, causes_per_patient=MappingProxyType({})), "primary_care").share
+    joint = share.ravel() * np.exp(parts.log_evidence)
     mixed = net.posterior(layered_evidence(net, [evidence]))
     np.testing.assert_allclose(mixed.marginal[0], joint @ parts.marginal / joint.sum(), rtol=1e-12)
     np.testing.assert_allclose(mixed.context[0], joint @ parts.context / joint.sum(), rtol=1e-12)

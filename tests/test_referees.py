@@ -132,6 +132,8 @@ def stated(network, case):
             soft[node] = np.asarray(value, dtype=float) if np.ndim(value) else np.array([1.0 - value, value])
         else:
             hard[node] = "present" if value else "absent"
+    if "patient" in network:
+        hard["patient"] = "present"
     for node, weight in list(soft.items()):
         if np.count_nonzero(weight) == 1:
             hard[node] = network.get_cpds(node).state_names[node][int(np.argmax(weight))]
@@ -197,7 +199,7 @@ def test_pyagrum_agrees_on_parts_of_limb(name, i):
     expected = np.append(result.marginal[0], [result.context[0, net.risk_factors.index(f)] for f in factors])
     np.testing.assert_allclose(expected, marginal, **AGREE)
     # P(findings | context), as against P(findings, context)
-    context = {n: v for n, v in hard.items() if n in ("age_band", "sex", *net.risk_factors)}
+    context = {n: v for n, v in hard.items() if n in ("age_band", "sex", "patient", *net.risk_factors)}
     _, log_context = ask_pyagrum(bn, context, {}, [])
     np.testing.assert_allclose(result.log_evidence[0], log_probability - log_context, rtol=1e-10, atol=1e-12)
 
@@ -263,11 +265,16 @@ def plain_cases(example):
     return np.vstack([np.ones(len(example.leak)), random_evidence(rng, 4, len(example.leak))])
 
 
-def split(row):
+def split(network, row):
     """One row of evidence on f0, f1, ... as hard and soft evidence on states 0 and 1."""
-    hard = {f"f{f}": int(v) for f, v in enumerate(row) if v in (0.0, 1.0)}
+    hard = {f"f{f}": int(v) for f, v in enumerate(row) if v in (0.0, 1.0)} | patient(network)
     soft = {f"f{f}": np.array([1.0 - v, v]) for f, v in enumerate(row) if 0.0 < v < 1.0}
     return hard, soft
+
+
+def patient(network):
+    """Evidence of every case: that it has come."""
+    return {"patient": 1} if network.none_weight < 1.0 else {}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -280,9 +287,10 @@ def test_noisy_or_of_pyagrum_agrees_on_plain_networks(name):
     for i, row in enumerate(evidence):
         seen = np.flatnonzero(~np.isnan(result.syndrome[i]))
         nodes = [f"c{k}" for k in range(network.n_causes)] + [f"s{j}" for j in seen]
-        marginal, log_probability = ask_pyagrum(bn, *split(row), nodes)
+        marginal, log_probability = ask_pyagrum(bn, *split(network, row), nodes)
         np.testing.assert_allclose(np.append(result.marginal[i], result.syndrome[i, seen]), marginal, **AGREE)
-        np.testing.assert_allclose(result.log_evidence[i], log_probability, rtol=1e-10, atol=1e-12)
+        _, log_patient = ask_pyagrum(bn, patient(network), {}, [])
+        np.testing.assert_allclose(result.log_evidence[i], log_probability - log_patient, rtol=1e-10, atol=1e-12)
 
 
 def plain_pgmpy(network):
@@ -319,6 +327,8 @@ def plain_pgmpy(network):
         noisy_or(f"s{j}", leak, c=network.syndrome_link[j])
     for f, leak in enumerate(network.leak):
         noisy_or(f"f{f}", leak, c=network.link[f], s=network.finding_syndrome[f])
+    if network.none_weight < 1.0:
+        noisy_or("patient", network.none_weight, c=np.ones(network.n_causes))
     assert model.check_model()
     return model
 
@@ -332,7 +342,7 @@ def test_pgmpy_agrees_on_plain_networks(name):
     context = random_context(np.random.default_rng(1), len(evidence), example.requires or (-1,) * example.n_context)
     result = posterior(network, evidence, context)
     for i, row in enumerate(evidence):
-        hard, soft = split(row)
+        hard, soft = split(network, row)
         hard |= {f"x{x}": int(v) for x, v in enumerate(context[i]) if not np.isnan(v)}
         virtual = [TabularCPD(node, 2, w[:, None]) for node, w in soft.items()]
         expected = {f"c{k}": p for k, p in enumerate(result.marginal[i])}
@@ -363,18 +373,19 @@ def test_every_variable_of_the_knowledge_base_is_a_node_and_chains_add_their_own
     levels = {level for group in net.graded.values() for level in group}
     findings = {f for f in net.findings if f not in levels} | set(net.graded)
     nodes = set(network.nodes())
-    assert {"age_band", "sex", *net.risk_factors, *net.causes, *net.syndromes} | findings <= nodes
+    assert {"age_band", "sex", "patient", *net.risk_factors, *net.causes, *net.syndromes} | findings <= nodes
     assert not levels & nodes
     links = {}
     for finding in findings:
         rows = [net.findings.index(f) for f in net.graded.get(finding, (finding,))]
         parents = int(net.link[rows].any(axis=0).sum()) + int(net.finding_syndrome[rows].any(axis=0).sum())
         links[finding] = parents, bool((net.leak[:, rows] != net.leak[0, rows]).any())
+    links["patient"] = len(net.causes), False
     links |= {s: (int((net.syndrome_link[j] > 0).sum()), False) for j, s in enumerate(net.syndromes)}
     # A chain has a node for the leak and one for every cause but the last, which is the finding itself.
     chained = sum(n for n, by_age in links.values() if n + by_age > ddx.interop.MAX_PARENTS)
     assert chained > 0
-    assert len(nodes) == 2 + len(net.risk_factors) + len(net.causes) + len(net.syndromes) + len(findings) + chained
+    assert len(nodes) == 3 + len(net.risk_factors) + len(net.causes) + len(net.syndromes) + len(findings) + chained
     assert max(len(network.get_parents(n)) for n in nodes - set(net.causes)) <= ddx.interop.MAX_PARENTS
 
 
@@ -395,7 +406,8 @@ def test_parents_follow_the_model():
     network = exported("hand")
     assert set(network.get_parents("insulin_or_sulfonylurea")) == {"age_band", "sex", "diabetes"}
     assert set(network.get_parents("diabetes")) == {"age_band", "sex"}
-    assert network.get_parents("sex") == network.get_parents("age_band") == []
+    assert (network.get_parents("age_band"), network.get_parents("sex")) == ([], ["age_band"])
+    assert network.get_parents("patient") == list(GROUPS["hand"].causes)
     assert set(network.get_parents("ulnar_neuropathy")) == {
         "age_band", "sex", "diabetes", "recent_arm_compression", "repetitive_hand_work", "smoking"
     }  # fmt: skip
@@ -414,7 +426,7 @@ def test_findings_default_to_those_that_the_causes_show():
         s for j, s in enumerate(net.syndromes) for f in np.flatnonzero(net.finding_syndrome[:, j]) if net.findings[f] in shown
     }
     assert "cerebellar_syndrome" in behind
-    assert set(network.nodes()) == {"age_band", "sex", "essential_tremor"} | shown | behind
+    assert set(network.nodes()) == {"age_band", "sex", "patient", "essential_tremor"} | shown | behind
 
 
 def test_a_level_stands_for_its_graded_finding_and_repeats_count_once():

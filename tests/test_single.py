@@ -62,7 +62,7 @@ def brute_force(example, row, observed=None, *, allow_none=True):
         total = 1.0 - example.prior + example.prior * ratio
         on, off = example.prior * ratio / total, (1.0 - example.prior) / total
         for k, causes in allowed(n_causes, allow_none):
-            prior[k] += weight * np.prod(np.where(causes, on, off))
+            prior[k] += weight * np.prod(np.where(causes, on, off)) * (1.0 if any(causes) else example.none_weight)
     for k, causes in allowed(n_causes, allow_none):
         likelihood = 0.0
         for syndromes in itertools.product((0, 1), repeat=n_syndromes):

@@ -339,7 +339,7 @@ def test_no_syndromes_are_the_network_without_them(name, own):
 
 
 @few
-@given(problems(syndromes=(1, 3)), st.data())
+@given(problems(syndromes=(1, 3), weights=(1.0,)), st.data())
 def test_a_syndrome_of_no_observed_finding_changes_nothing(problem, data):
     example, evidence, context = problem
     j = data.draw(st.integers(0, example.n_syndromes - 1))

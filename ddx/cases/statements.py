@@ -13,7 +13,8 @@ import numpy as np
 from ddx.cases.rejects import Reject
 from ddx.inference.network import Floats
 from ddx.knowledge import KnowledgeBase
-from ddx.network import Evidence, split_findings
+from ddx.network import Evidence
+from ddx.splitting import split_findings
 
 # Uncertain findings of one case that imply or exclude stated ones: each of them makes two cases of one.
 MOST_UNCERTAIN = 10

@@ -117,9 +117,34 @@ def bounds(
     with np.errstate(invalid="ignore"):
         none = [np.exp(none_low - log_high) * (1.0 - ROUNDING), np.exp(none_high - log_low) * (1.0 + ROUNDING)]
     result = Bounds(low, np.minimum(high, 1.0), none[0], np.minimum(none[1], 1.0), log_low, log_high)
+    if network.none_weight < 1.0:
+        result = _weighed(result, without, network.none_weight)
     for array in (result.lower, result.upper, result.none_lower, result.none_upper):
         array[result.impossible] = np.nan
     return result
+
+
+def _weighed(independent: Bounds, log_none: Floats, weight: float) -> Bounds:
+    """Bounds where having no cause counts with a weight, from those for independent causes; see ``posterior``.
+
+    ``log_none`` (N,): log P(no cause | observed context).
+    """
+    # What is left of P(evidence), at most and at least: the less, the more probable it is that there is no cause.
+    most, least = (1.0 - (1.0 - weight) * np.minimum(none, 1.0) for none in (independent.none_lower, independent.none_upper))
+    all_left = np.log1p(-(1.0 - weight) * np.exp(log_none))
+    with np.errstate(invalid="ignore"):
+        return Bounds(
+            independent.lower / most * (1.0 - ROUNDING),
+            np.minimum(independent.upper / least * (1.0 + ROUNDING), 1.0),
+            weight * independent.none_lower / most * (1.0 - ROUNDING),
+            np.minimum(weight * independent.none_upper / least * (1.0 + ROUNDING), 1.0),
+            _moved(independent.log_evidence_lower, np.log(least) - all_left - ROUNDING),
+            _moved(independent.log_evidence_upper, np.log(most) - all_left + ROUNDING),
+        )
+
+
+def _moved(log: Floats, by: Floats) -> Floats:
+    return np.where(np.isneginf(log), log, log + by)
 
 
 def _ratio(part: Floats, rest: Floats) -> Floats:

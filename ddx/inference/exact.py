@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,30 @@ def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) ->
     return Problem(network, findings, observed, _given_observed_children(prior, observed, network.requires))
 
 
+def excluding(problem: Problem) -> Problem:
+    """The same cases without any cause: one more finding, which every cause brings for certain, is absent."""
+    net, n = problem.network, len(problem.findings)
+
+    def longer(array: Floats, axis: int, value: float) -> Floats:
+        shape = list(array.shape)
+        shape[axis] = 1
+        return np.concatenate([array, np.full(shape, value)], axis=axis)
+
+    network = Network(
+        net.prior,
+        longer(net.link, -2, 1.0),
+        longer(net.leak, -1, 0.0),
+        syndrome_link=net.syndrome_link,
+        syndrome_leak=net.syndrome_leak,
+        finding_syndrome=longer(net.finding_syndrome, -2, 0.0),
+        context_log_odds=net.context_log_odds,
+        context_prior=net.context_prior,
+        requires=net.requires,
+        copy=False,
+    )
+    return replace(problem, network=network, findings=np.hstack([problem.findings, np.zeros((n, 1))]))
+
+
 def too_large(problem: Problem, doubles: Floats, memory_gib: float) -> EvidenceTooLarge | None:
     """The error for all cases beyond the budget, None where all are within it."""
     large = np.flatnonzero(~(doubles <= memory_gib * 2**27)).tolist()  # nan is no budget that anything fits into
@@ -78,21 +102,30 @@ def refuse_large(problem: Problem, doubles: Floats, memory_gib: float) -> None:
         raise error
 
 
-def log_none(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> tuple[Floats, Floats]:
-    """Log P(no cause, findings | observed context) (N,): the product of P(no cause | context) and P(findings | no cause).
+@dataclass(frozen=True, eq=False)
+class Without:
+    """What N cases would be without any cause."""
 
-    And the doubles of state (N,) that the larger of the two needs; nothing of cases for which that is above the budget.
-    """
+    log_prior: Floats  # (N,) log P(no cause | observed context)
+    log_joint: Floats  # (N,) log P(no cause, findings | observed context)
+    context: Floats  # (N, C) P(context variable | no cause)
+    syndrome: Floats  # (N, J) P(syndrome | no cause, findings)
+    doubles: Floats  # (N,) of state that this needs; nothing of cases for which it is above the budget
+
+
+def without_causes(problem: Problem, solved: Solved, kernel: Kernel, memory_gib: float) -> Without:
+    """The causes left out: P(no cause, findings | context) is P(no cause | context) P(findings | no cause)."""
     # Cases that are equal in everything are equal in part.
     problem = replace(problem, alike=solved.alike)
-    no_cause, doubles = solved.log_no_cause, np.zeros(len(problem.findings))
+    no_cause, context, doubles = solved.log_no_cause, solved, np.zeros(len(problem.findings))
     if np.isnan(no_cause).any():
-        prior = log_no_cause(problem, kernel, memory_gib)
-        no_cause, doubles = prior.log_evidence, np.maximum(doubles, prior.doubles)
-    if not problem.network.n_syndromes:
-        return no_cause + solved.log_leak, doubles
-    without = findings_without_cause(problem, kernel, memory_gib)
-    return no_cause + without.log_evidence, np.maximum(doubles, without.doubles)
+        context = log_no_cause(problem, kernel, memory_gib)
+        no_cause, doubles = context.log_evidence, np.maximum(doubles, context.doubles)
+    log_findings, syndrome = solved.log_leak, solved.syndrome
+    if problem.network.n_syndromes:
+        alone = findings_without_cause(problem, kernel, memory_gib)
+        log_findings, syndrome, doubles = alone.log_evidence, alone.marginal, np.maximum(doubles, alone.doubles)
+    return Without(no_cause, no_cause + log_findings, all_context(problem, context), syndrome, doubles)
 
 
 def findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) -> Solved:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ddx.inference.adjoint import NOBODY, Runs, run_all
 from ddx.inference.choice import Kernel, load_compiled
 from ddx.inference.dispatch import DOUBT, Problem, log_of, over_cores
-from ddx.inference.exact import checked, refuse_large
+from ddx.inference.exact import checked, excluding, refuse_large
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.rows import Rows, log_escape
@@ -23,7 +23,8 @@ class Gradient:
 
     Zero where a link is 0 (no link) and where the value does not depend on the parameter. nan for impossible evidence, for
     everything but the prior of a target that the evidence excludes, and for a link of exactly 1 from a syndrome to an absent
-    finding.
+    finding. With a ``none_weight`` below 1 also for probabilities of exactly 0 or 1 (links aside) where it is impossible that
+    there is no cause.
     """
 
     value: Floats  # (N,)
@@ -70,6 +71,65 @@ def gradient(
     if target is not None:
         check_target(network, target)
     problem = checked(network, evidence, context)
+
+    def solved(of: Problem, at: int | None) -> Gradient:
+        return _independent(of, at, kernel, memory_gib)
+
+    if (weight := network.none_weight) == 1.0:
+        return solved(problem, target)
+    whole, none = solved(problem, None), solved(excluding(problem), None)
+    nothing = replace(problem, findings=np.full_like(problem.findings, np.nan))
+    before = solved(excluding(nothing), None) if target is None else None
+    result = _weighed(weight, whole, none, before, None if target is None else solved(problem, target))
+    for of in (none, before):
+        excluded = np.isneginf(of.value) if of else np.zeros(len(none.value), dtype=np.bool_)
+        if excluded.any():
+            for name in ("prior", "leak", "syndrome_leak", "context_prior"):
+                p = np.broadcast_to(getattr(network, name), getattr(result, name).shape)
+                getattr(result, name)[excluded[:, None] & ((p == 0.0) | (p == 1.0))] = np.nan
+    return result
+
+
+def _weighed(weight: float, whole: Gradient, none: Gradient, before: Gradient | None, target: Gradient | None) -> Gradient:
+    """Derivatives where having no cause counts with a weight, from those for independent causes.
+
+    ``whole``, ``none``, ``before``: of log P(e), log P(no cause, e), log P(no cause); ``target``: of P(cause | e).
+    """
+    with np.errstate(invalid="ignore"):
+        lost = (1.0 - weight) * np.exp(none.value - whole.value)
+    left = 1.0 - lost
+    found = {}
+    for name in (field.name for field in fields(Gradient)):
+        of_whole = getattr(whole, name)
+
+        def own(gradient: Gradient, name: str = name, of_whole: Floats = of_whole) -> Floats:
+            """Without the finding that excludes causes."""
+            array: Floats = getattr(gradient, name)
+            return array[:, : of_whole.shape[1]] if array.ndim > 1 else array
+
+        def wide(values: Floats, of_whole: Floats = of_whole) -> Floats:
+            return values[(slice(None), *(None,) * (of_whole.ndim - 1))]
+
+        if name == "value":
+            found[name] = target.value / left if target else whole.value + np.log(left)
+            if before:
+                found[name] = found[name] - np.log1p(-(1.0 - weight) * np.exp(before.value))
+                found[name] = np.where(np.isneginf(whole.value), whole.value, found[name])
+            continue
+        less = np.where(wide(lost) > 0.0, wide(lost) * (own(none) - of_whole), 0.0)
+        if target:
+            found[name] = own(target) / wide(left) + wide(target.value / left**2) * less
+        else:
+            found[name] = of_whole - less / wide(left)
+        if before:
+            gone = (1.0 - weight) * np.exp(before.value)
+            found[name] = found[name] + np.where(wide(gone) > 0.0, wide(gone / (1.0 - gone)) * own(before), 0.0)
+    return Gradient(**found)
+
+
+def _independent(problem: Problem, target: int | None, kernel: Kernel, memory_gib: float) -> Gradient:
+    """The derivatives for independent causes."""
+    network = problem.network
     n, k, f, j, c = len(problem.findings), network.n_causes, network.n_findings, network.n_syndromes, network.n_context
     shapes = ((n,), (n, k), (n, f, k), (n, f), (n, j, k), (n, j), (n, f, j), (n, k, c), (n, c))
     result = Gradient(*(np.zeros(shape) for shape in shapes))

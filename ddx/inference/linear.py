@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from ddx.inference.adjoint import NOBODY, Runs
 from ddx.inference.choice import Kernel
-from ddx.inference.exact import checked
+from ddx.inference.dispatch import Problem
+from ddx.inference.exact import checked, excluding
 from ddx.inference.gradient import Parts, check_target, each_run, links
 from ddx.inference.network import Floats, Ints, Network
 
@@ -19,6 +20,8 @@ from ddx.inference.network import Floats, Ints, Network
 class Linear:
     """Of N cases, everything over P(evidence) as it is now. Axis T: P(evidence), then P(target, evidence) of every target.
 
+    With a ``none_weight`` below 1 these are the probabilities that it leaves, not divided by all that it leaves: posteriors
+    are the ratios all the same.
     ``link`` (N, T, F, K): derivatives to the links; d(posterior) follows by the quotient rule.
     """
 
@@ -79,20 +82,50 @@ def linear(
     for target in targets:
         check_target(network, target)
     problem = checked(network, evidence, context)
+    found, log = _independent(problem, targets, memory_gib, kernel)
+    if network.none_weight == 1.0:
+        return found
+    alone, log_alone = _independent(excluding(problem), (), memory_gib, kernel)
+    with np.errstate(invalid="ignore"):
+        lost = (1.0 - network.none_weight) * np.exp(log_alone - log)
+    return _weighed(found, alone, lost)
+
+
+def _weighed(found: Linear, alone: Linear, lost: Floats) -> Linear:
+    """The functions where having no cause counts less: P(evidence) without ``lost`` (N,) of it, a share of P(no cause, e).
+
+    ``alone``: the functions of that part. Links do nothing there, and no target is in it.
+    """
+    left = 1.0 - lost
+    now = found.now / left[:, None]
+    now[:, 0] = np.where(np.isnan(left), np.nan, 1.0)
+    priors = []
+    for own, part, less, rest in zip(found.priors, alone.priors, lost, left, strict=True):
+        absent, present = own.absent / rest, own.present / rest
+        if less > 0.0:
+            absent[0] -= less / rest * part.absent[0]
+        priors.append(PriorWeights(own.first, own.context, absent, present))
+    return Linear(np.minimum(now, 1.0), found.link / left[:, None, None, None], tuple(priors))
+
+
+def _independent(problem: Problem, targets: Sequence[int], memory_gib: float, kernel: Kernel) -> tuple[Linear, Floats]:
+    """The functions for independent causes, and log P(evidence) (N,)."""
+    network = problem.network
     n, t = len(problem.findings), 1 + len(targets)
-    now = np.full((n, t), np.nan)
+    now, log_evidence = np.full((n, t), np.nan), np.full(n, -np.inf)
     link = np.full((n, t, network.n_findings, network.n_causes), np.nan)
     priors: list[PriorWeights | None] = [None] * n
 
     def put(runs: Runs, at: Ints) -> None:
         log = runs.log.reshape(t, len(at))
+        log_evidence[at] = log[0]
         now[at] = np.where(np.isneginf(log[0]), np.nan, np.minimum(np.exp(log - log[0]), 1.0)).T
         link[at] = _link_slopes(runs, now[at], targets)
         for i, weights in zip(at.tolist(), _prior_weights(runs, now[at]), strict=True):
             priors[i] = weights
 
     each_run(problem, (NOBODY, *targets), kernel, memory_gib, put)
-    return Linear(now, link, tuple(weights for weights in priors if weights is not None))
+    return Linear(now, link, tuple(weights for weights in priors if weights is not None)), log_evidence
 
 
 def _link_slopes(runs: Runs, now: Floats, targets: Sequence[int]) -> Floats:

@@ -15,13 +15,15 @@ def mix(parts: Posterior, case: Ints, log_weight: Floats) -> tuple[Posterior, Fl
     ----------
     parts : posterior of M parts
     case : (M,), the case of every part: 0, ..., N - 1, ascending, none missing
-    log_weight : (M,), logarithm of the prior weight of the part within its case
+    log_weight : (M,), logarithm of the prior weight of the part within its case, before what ``none_weight`` leaves of it
 
     Returns
     -------
     The posterior of the N cases, P(e) = sum of weight * P(e | part), and the posterior weight of every part (M,).
     """
-    first = np.flatnonzero(np.r_[True, np.diff(case) > 0])
+    if parts.log_weight is not None:
+        log_weight = log_weight + parts.log_weight
+    first = first_of(case)
     if len(first) == len(case):
         return _alone(parts, log_weight)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -52,3 +54,17 @@ def _alone(parts: Posterior, log_weight: Floats) -> tuple[Posterior, Floats]:
     marginal, none, context, syndrome = (np.minimum((weight * values.T).T, 1.0) for values in arrays)
     # -0.0 is no logarithm of a sum.
     return Posterior(marginal, none, log_evidence + 0.0, context, syndrome), weight
+
+
+def first_of(case: Ints) -> Ints:
+    """The first part of every case (N,); ``case`` (M,) as for ``mix``."""
+    return np.flatnonzero(np.r_[True, np.diff(case) > 0])
+
+
+def log_total(log_weight: Floats, case: Ints) -> Floats:
+    """Logarithm of the sum of the weights of every case (N,); ``log_weight``, ``case`` (M,) as for ``mix``."""
+    first = first_of(case)
+    if len(first) == len(case):
+        return log_weight
+    peak = np.maximum.reduceat(log_weight, first)
+    return np.asarray(peak + np.log(np.add.reduceat(np.exp(log_weight - peak[case]), first)))

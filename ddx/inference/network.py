@@ -41,6 +41,10 @@ class Network:
         P(x_j = 1), given that the variable it requires is 1.
     requires : (C,), optional
         Index of the context variable without which this one is impossible, -1 for none. One level deep.
+    none_weight : float in (0, 1]
+        What the joint probability is multiplied with where no cause is present, before all is normalized to one: how readily
+        those without any cause are among the people that cases come from. 1: causes are independent given the context.
+        Below, one of them makes the others rarer among these people than they are at large (Berkson 1946).
     copy : bool
         False: arrays that the caller will not change are kept as they are; otherwise they are copied.
 
@@ -59,6 +63,7 @@ class Network:
     context_log_odds: Floats
     context_prior: Floats
     requires: Ints
+    none_weight: float
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class Network:
         context_log_odds: ArrayLike | None = None,
         context_prior: ArrayLike | None = None,
         requires: ArrayLike | None = None,
+        none_weight: float = 1.0,
         copy: bool = True,
     ) -> None:
         def put(name: str, value: object) -> None:
@@ -103,6 +109,9 @@ class Network:
         probabilities("context_prior", context_prior, 1)
         _expect_axis("context_prior", self.context_prior, -1, log_odds.shape[-1], "context variables (C)")
         put("requires", _check_requires(requires, log_odds.shape[-1]))
+        if not 0.0 < none_weight <= 1.0:
+            raise ValueError(f"none_weight: got {none_weight}, expected a number above 0, at most 1")
+        put("none_weight", float(none_weight))
         sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
         if len(sizes) > 1:
             raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")

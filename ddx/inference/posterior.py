@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ddx.inference.bounds import Bounds, bounds
 from ddx.inference.choice import Kernel, load_compiled
 from ddx.inference.dispatch import EFFORT, Problem, Solved, plan_of, run
-from ddx.inference.exact import EvidenceTooLarge, all_context, checked, log_none, refuse_large, too_large
+from ddx.inference.exact import EvidenceTooLarge, Without, all_context, checked, refuse_large, too_large, without_causes
 from ddx.inference.layout import CAUSE, Booleans
 from ddx.inference.network import Floats, Network
 from ddx.inference.program import HOPELESS
@@ -33,6 +33,8 @@ class Posterior:
     context : (N, C), P(context variable = 1 | evidence); shape (N, 0) for a network without context
     syndrome : (N, J), P(syndrome = 1 | evidence), nan for a syndrome none of whose findings was observed
     bounds : what is certain about cases that were not solved exactly; None if all were
+    log_weight : (N,), natural logarithm of what ``none_weight`` leaves of the people of this observed context, whom cases of
+        unknown context are mixed from; None where it leaves all of them
 
     Every number in an array is exact. A case that was only bounded has nan in all of them: ``exact`` (N,) tells, and ``lower``
     and ``upper`` (N, K) enclose its posteriors. Impossible evidence has log_evidence -inf and nan in the other arrays;
@@ -45,6 +47,7 @@ class Posterior:
     context: Floats
     syndrome: Floats
     bounds: Bounds | None = None
+    log_weight: Floats | None = None
 
     @classmethod
     def concatenate(cls, pieces: Sequence[Posterior]) -> Posterior:
@@ -194,13 +197,42 @@ def _completed(
 ) -> tuple[Posterior, Floats]:
     """The posterior, nan for the ``large`` cases (N,), and the doubles (N,) that P(none) of the others needs."""
     problem = problem.without(large)
-    log_joint, doubles = log_none(problem, solved, kernel, memory_gib)
+    without = without_causes(problem, solved, kernel, memory_gib)
     with np.errstate(invalid="ignore"):
-        none = np.minimum(np.exp(log_joint - solved.log_evidence), 1.0)
+        none = np.minimum(np.exp(without.log_joint - solved.log_evidence), 1.0)
     result = Posterior(solved.marginal, none, solved.log_evidence, all_context(problem, solved), solved.syndrome)
+    if problem.network.none_weight < 1.0:
+        result = _weighed(result, without, problem.network.none_weight)
     for array in (result.marginal, result.none, result.context, result.syndrome):
         array[result.impossible | large] = np.nan
-    return result, doubles
+    return result, without.doubles
+
+
+def _weighed(independent: Posterior, without: Without, weight: float) -> Posterior:
+    """The posterior where having no cause counts with a weight, from that of independent causes.
+
+    P(x, e) loses (1 - weight) P(x, e, no cause), for every x; then all is normalized again.
+    """
+    lost = (1.0 - weight) * independent.none
+    left = (1.0 - independent.none) + weight * independent.none
+    n_0 = np.exp(without.log_prior)
+    log_weight = np.log((1.0 - n_0) + weight * n_0)
+
+    def rest(values: Floats, of_none: Floats) -> Floats:
+        gone = np.where(lost[:, None] > 0.0, lost[:, None] * of_none, 0.0)  # what has no probability has no posterior
+        share = np.clip((values - gone) / left[:, None], 0.0, 1.0)
+        return np.where(values == of_none, values, share)  # what is observed stays exactly that
+
+    with np.errstate(invalid="ignore"):
+        log_evidence = independent.log_evidence + (np.log(left) - log_weight)
+    return Posterior(
+        np.minimum(independent.marginal / left[:, None], 1.0),
+        weight * independent.none / left,
+        np.where(independent.impossible, -np.inf, log_evidence),
+        rest(independent.context, without.context),
+        rest(independent.syndrome, without.syndrome),
+        log_weight=log_weight,
+    )
 
 
 def explain_plan(network: Network, evidence: ArrayLike, context: ArrayLike | None = None) -> list[PlanOfCase]:

@@ -59,6 +59,7 @@ def single_cause(
     """
     problem = checked(network, evidence, context)
     log_only, log_none = _log_prior(problem, kernel, memory_gib)
+    log_none = log_none + np.log(network.none_weight)
     log_likelihood, without = _log_likelihood(problem, kernel, memory_gib), findings_without_cause(problem, kernel, memory_gib)
     refuse_large(problem, without.doubles, memory_gib)
     log_joint = np.column_stack([log_only + log_likelihood, log_none + without.log_evidence])

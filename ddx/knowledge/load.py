@@ -193,6 +193,7 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         studies=MappingProxyType(studies),
         parameters=MappingProxyType(parameters),
         syndromes=MappingProxyType(syndromes),
+        causes_per_patient=MappingProxyType({s: float(x) for s, x in meta.get("causes_per_patient", {}).items()}),
         digest=digest(folder),
         folder=str(folder),
     )

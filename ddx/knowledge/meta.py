@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ _KEYS = {
     "settings": dict,
     "measurements": dict,
 }
+_OPTIONAL = {"causes_per_patient": dict}
 _WORDS = {str: "text", int: "a whole number", dict: "a table"}
 # Tables and lists within each other: measurements, one of them, its findings, one of them, and a few that will be refused in
 # their place.
@@ -70,8 +72,11 @@ def _unusable(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _key_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield from ((key, f"unknown key{nearest(key, _KEYS)}") for key in meta if key not in _KEYS)
-    for key, expected in _KEYS.items():
+    known = _KEYS | _OPTIONAL
+    yield from ((key, f"unknown key{nearest(key, known)}") for key in meta if key not in known)
+    for key, expected in known.items():
+        if key not in meta and key in _OPTIONAL:
+            continue
         if key not in meta:
             yield key, "key is missing"
         elif type(meta[key]) is not expected:  # True is an int to Python
@@ -91,3 +96,13 @@ def _setting_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in meta["settings"].items():
         if not isinstance(value, str):
             yield f"settings.{key}", f"got {value!r}, expected the population in words"
+    patients = [setting for setting in known if setting != GENERAL]
+    for key, value in meta.get("causes_per_patient", {}).items():
+        if key not in patients:
+            why = "is all people, not patients" if key == GENERAL else f"unknown setting{nearest(key, patients)}"
+            yield f"causes_per_patient.{key}", f"{why}; allowed: {', '.join(patients)}"
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 1.0 < value < math.inf:
+            yield (
+                f"causes_per_patient.{key}",
+                f"got {value!r}, expected a number above 1: causes of a patient who has any, mean",
+            )

@@ -173,7 +173,10 @@ class Parameter:
 
 @dataclass(frozen=True, eq=False)
 class KnowledgeBase:
-    """A whole knowledge base. Mappings are in file order and read-only."""
+    """A whole knowledge base. Mappings are in file order and read-only.
+
+    ``causes_per_patient``: setting -> mean number of modelled causes of those patients who have any.
+    """
 
     name: str
     version: str
@@ -190,6 +193,7 @@ class KnowledgeBase:
     studies: MappingProxyType[str, Study]
     parameters: MappingProxyType[str, Parameter]
     syndromes: MappingProxyType[str, Syndrome] = field(default_factory=lambda: MappingProxyType({}))
+    causes_per_patient: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
     folder: str = field(default="", compare=False)
 

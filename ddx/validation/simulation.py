@@ -1,6 +1,7 @@
 """Cases drawn from the model itself, with the causes that are true in them.
 
-Drawn in the order of the network: age and sex, risk factors, causes, findings. A graded finding takes the highest level
+Drawn in the order of the network: age and sex, risk factors, causes, findings. Of people without any cause a setting may have
+fewer than there are at large: those who do not come are drawn anew. A graded finding takes the highest level
 that was contributed (noisy-MAX). What is observed is drawn beside all that, without a look at the values: posteriors of such
 cases are calibrated by construction (missing at random, Rubin 1976), which a program that computes them has to reproduce.
 
@@ -102,11 +103,7 @@ def _chances(observed: Observed) -> dict[str, float]:
 
 def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Generator) -> pd.DataFrame:
     net, kb = model.network, model.knowledge
-    stratum = rng.choice(net.share.size, n, p=(net.share / net.share.sum()).ravel())
-    age, sex = np.divmod(stratum, len(net.sexes))
-    years = _ages(kb, age, rng)
-    context = _context(net, age, sex, rng)
-    cause = _causes(net, age, sex, context, rng)
+    age, sex, years, context, cause = _patients(net, kb, n, rng)
     finding = _findings(net, age, cause, rng)
     seen = _observed(kb, n, chance, rng)
     asked = rng.random(context.shape) < chance[CONTEXT]
@@ -130,6 +127,27 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
             TRUTH: _names(np.array(net.causes, dtype=object), cause),
         }
     )
+
+
+def _patients(
+    net: LayeredNetwork, kb: KnowledgeBase, n: int, rng: np.random.Generator
+) -> tuple[Ints, Ints, Ints, Bools, Bools]:
+    """Age, sex, years (N,), risk factors (N, C) and causes (N, K) of people at large, until so many have come."""
+    rounds: list[tuple[Ints, Ints, Ints, Bools, Bools]] = []
+    missing = n
+    while missing > 0 or not rounds:
+        stratum = rng.choice(net.share.size, n, p=(net.share / net.share.sum()).ravel())
+        age, sex = np.divmod(stratum, len(net.sexes))
+        years = _ages(kb, age, rng)
+        context = _context(net, age, sex, rng)
+        cause = _causes(net, age, sex, context, rng)
+        come = np.arange(n)
+        if net.none_weight < 1.0:
+            come = np.flatnonzero(cause.any(axis=1) | (rng.random(n) < net.none_weight))[:missing]
+        rounds.append((age[come], sex[come], years[come], context[come], cause[come]))
+        missing -= len(come)
+    age, sex, years, context, cause = (np.concatenate(arrays) for arrays in zip(*rounds, strict=True))
+    return age, sex, years, context, cause
 
 
 def _ages(kb: KnowledgeBase, age: Ints, rng: np.random.Generator) -> Ints:
