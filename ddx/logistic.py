@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddx.admission import Admission, admission
+from ddx.errors import KnowledgeError, Problem
 from ddx.inference import Network, log_total, posterior
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
@@ -72,7 +73,7 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
 
     Raises
     ------
-    UsageError
+    KnowledgeError
         A number of causes per patient that the priors of the setting exclude.
     """
     if setting not in kb.causes_per_patient:
@@ -95,7 +96,10 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
         found = posterior(network, np.empty((len(strata), 0)), kernel="numpy")  # another kernel would have to be loaded first
         return found.none.reshape(shape), found.marginal.sum(axis=1).reshape(shape)
 
-    return admission(prior, patients.share[0], kb.causes_per_patient[setting], at_large, setting)
+    try:
+        return admission(prior, patients.share[0], kb.causes_per_patient[setting], at_large)
+    except ValueError as error:
+        raise KnowledgeError(kb.name, [Problem("kb.toml", None, f"causes_per_patient.{setting}", str(error))]) from None
 
 
 def _of_patients(kb: KnowledgeBase, setting: str, values: Values) -> ContextArrays:

@@ -329,8 +329,14 @@ def check(path: Annotated[str, typer.Argument(help="Shipped knowledge base, or t
     """Report every problem of a knowledge base. Exit code 0: none; 2: problems."""
     from ddx.errors import KnowledgeError
     from ddx.knowledge import locate, read_knowledge
+    from ddx.logistic import admitted
 
     knowledge, problems = read_knowledge(locate(path))
+    for setting in knowledge.causes_per_patient if knowledge and not problems else ():
+        try:
+            admitted(knowledge, setting)
+        except KnowledgeError as error:
+            problems += error.problems
     if problems or knowledge is None:
         raise KnowledgeError(path, problems)
     print(

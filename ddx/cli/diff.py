@@ -50,6 +50,7 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             "new": _name(after),
             "setting": setting,
             "parameters": parameters.to_dict("records"),
+            "causes_per_patient": {s: {"old": x, "new": y} for s, x, y in _per_patient(before, after)},
             "cases": compared,
             "posteriors": [] if posteriors is None else posteriors.to_dict("records"),
         }
@@ -60,6 +61,9 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             f"{before.name} {before.version} ({before.digest[:12]}) -> {after.name} {after.version} ({after.digest[:12]})"
         )
         _parameters(out, parameters, top)
+        for where, old_number, new_number in _per_patient(before, after):
+            numbers = (f"{x:g}" if x else "not stated" for x in (old_number, new_number))
+            out.print(f"causes per patient, {where}: {' -> '.join(numbers)}")
         if posteriors is not None:
             _posteriors(out, posteriors, compared, setting, top)
     if cases is None:
@@ -89,6 +93,14 @@ def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
                 "±: standard deviation (of the log odds, or of the logarithm of a ratio or rate), where it is another one"
             )
         _more(out, len(changes), top)
+
+
+def _per_patient(before: KnowledgeBase, after: KnowledgeBase) -> list[tuple[str, float | None, float | None]]:
+    """Settings in which another number of causes per patient is stated, and both numbers."""
+    pairs = (
+        (s, before.causes_per_patient.get(s), after.causes_per_patient.get(s)) for s in {**before.settings, **after.settings}
+    )
+    return [(setting, old, new) for setting, old, new in pairs if old != new]
 
 
 def _posteriors(out: Console, changes: pd.DataFrame, compared: int, setting: str, top: int) -> None:
