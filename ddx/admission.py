@@ -1,7 +1,7 @@
 """Who comes to a setting: people with a cause, and some of those without any.
 
 Causes are independent among people at large, given age, sex and risk factors. Among patients they are not: who has one that
-explains the complaint came for it, and needs no second (Berkson 1946, Biometrics 2, 47-53). What can be counted is how many
+explains the complaint came for it, and needs no second (Berkson 1946, Biometrics Bulletin 2, 47-53). What can be counted is how many
 causes a patient has who has any. With P(no cause) weighted down, and the priors scaled before, patients have that many, every
 cause its prior and every stratum its share.
 """
