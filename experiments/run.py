@@ -31,7 +31,7 @@ SMALL = {
     "published_cases": ("--setting", "balanced", "--output", "{out}"),
     "textbook_cases": ("--cause", "stroke", "--out", "{out}"),
     "quickscore": ("--networks", "2", "--cases", "1", "--most", "6", "--out", "{out}"),
-    "selection": ("--cause", "stroke", "--out", "{out}"),
+    "selection": ("--cause", "stroke", "--patients", "20", "--people", "2000", "--out", "{out}"),
     "setting_shift": ("--cases", "10", "--out", "{out}"),
     "syndromes": ("-n", "120", "--setting", "neurology_clinic", "--output", "{out}"),
 }

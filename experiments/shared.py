@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,11 @@ def groups_of_cases(arguments: argparse.Namespace) -> dict[str, pd.DataFrame]:
     if arguments.cases:
         groups["published"] = pd.read_csv(arguments.cases, dtype=str, keep_default_na=False)
     return groups
+
+
+def independent(model: ddx.Model) -> ddx.Model:
+    """The same knowledge base and setting with independent causes: the setting does not say how many a patient has."""
+    return ddx.Model(replace(model.knowledge, causes_per_patient=MappingProxyType({})), model.setting)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,12 +36,17 @@ def test_a_case_equals_the_sum_over_causes_and_forms(seed):
         p *= np.prod(np.where(finding == 1.0, 1.0 - silent, np.where(finding == 0.0, silent, 1.0)))
         joint += p * np.array([v > 0 for v in states])
         total += p
-    found, evidence = MODULE["_one"](prior, leak, causes, finding)
-    assert evidence == pytest.approx(total, rel=1e-13)
+    found, none, some = MODULE["_one"](prior, leak, causes, finding)
+    assert none + some == pytest.approx(total, rel=1e-13)
+    silent = np.where(finding == 1.0, leak, np.where(finding == 0.0, 1.0 - leak, 1.0)).prod()
+    assert none == pytest.approx((1.0 - prior).prod() * silent, rel=1e-13)
     assert found == pytest.approx(joint, rel=1e-13)
 
 
-def test_without_forms_it_is_the_engine_without_syndromes(limb):
+@pytest.mark.parametrize("as_counted", [True, False])
+def test_without_forms_it_is_the_engine_without_syndromes(limb, as_counted):
+    limb = limb if as_counted else MODULE["independent"](limb)
+    assert (limb.network.none_weight < 1.0) == as_counted
     factors = [c.id for c in limb.knowledge.risk_factors]
     known = dict.fromkeys(factors, 0) | {"diabetes": 1}
     findings = {"hand_weakness": [1, 0], "unilateral_weakness": [1, 0], "subacute_onset": [1, 1], "hyperreflexia": [0, 1]}
@@ -54,19 +59,22 @@ def test_without_forms_it_is_the_engine_without_syndromes(limb):
     assert found == pytest.approx(limb.network.without_syndromes().posterior(cases.evidence).marginal, rel=1e-10)
 
 
-def test_in_the_engine_it_is_the_engine_where_causes_have_no_forms(limb):
+@pytest.mark.parametrize("as_counted", [True, False])
+def test_in_the_engine_it_is_the_engine_where_causes_have_no_forms(limb, as_counted):
     frame = pd.DataFrame({"age": ["42", ""], "sex": ["female", "male"], "final_diagnosis": "stroke", "hand_weakness": "1"})
+    limb = limb if as_counted else MODULE["independent"](limb)
     evidence = MODULE["Cases"].of(limb, frame).evidence
-    found = MODULE["in_the_engine"](limb, evidence, MODULE["links"](limb, {}), 1.0)
+    found = MODULE["in_the_engine"](limb, evidence, MODULE["links"](limb, {}))
     assert found == pytest.approx(limb.network.without_syndromes().posterior(evidence).marginal, rel=1e-9)
 
 
 def test_forms_of_a_cause_share_its_prior(limb):
     forms = {"stroke": MODULE["Forms"](np.array([0.25, 0.75]), {"hand_weakness": np.array([0.9, 0.2])})}
+    limb = MODULE["independent"](limb)
     own = MODULE["links"](limb, forms)
     nothing = pd.DataFrame({"age": ["42"], "sex": ["female"], "final_diagnosis": "stroke", "diabetes": "0"})
     evidence = MODULE["Cases"].of(limb, nothing).evidence
-    found = MODULE["in_the_engine"](limb, evidence, own, 1.0)
+    found = MODULE["in_the_engine"](limb, evidence, own)
     assert found == pytest.approx(limb.network.posterior(evidence).marginal, rel=1e-2)
 
 
@@ -130,7 +138,7 @@ def test_a_part_of_the_textbook_patients(tmp_path):
     result = pd.read_csv(tmp_path / "results.csv")
     assert set(result["cases"]) == {"textbook"}
     assert (result["items"] == 3).all()
-    assert result["network"].tolist()[:2] == ["as shipped", "no forms"]
+    assert result["network"].tolist()[:3] == ["as shipped", "as shipped, but causes independent", "no forms"]
     assert (result["top_1"] <= result["top_3"]).all()
     assert "270 forms of 49 causes." in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -30,28 +30,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from shared import GREY, OTHER, OURS, Cases, Scores, canvas, groups_of_cases, markdown, options_of_cases, publish, run  # noqa: E402
+from cause_forms import Forms, read_forms  # noqa: E402
+from shared import (  # noqa: E402
+    GREY,
+    OTHER,
+    OURS,
+    Cases,
+    Scores,
+    canvas,
+    groups_of_cases,
+    independent,
+    markdown,
+    options_of_cases,
+    publish,
+    run,
+)
 
 SMALLEST, LARGEST = 0.002, 0.995
 # What leaks are multiplied by in the last lines.
 LESS = 0.3
-# What the odds of causes are multiplied by where a second cause is rarer than if each came for itself.
-RARER = 0.2
+# What is added to the name of a network in which the causes of a patient are as many as were counted.
+COUNTED = ", causes as counted"
 ALT = "Share of true causes among the first one, three and five without and with forms: textbook patients, published cases"
 
 
 def main() -> int:
     return run(options_of_cases(__doc__, HERE), work)
-
-
-@dataclass(frozen=True)
-class Forms:
-    """Shares (V,) of the forms of a cause, and finding -> frequency in each of them (V,)."""
-
-    share: Floats
-    frequency: dict[str, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +69,8 @@ class Links:
 
 
 def work(arguments: argparse.Namespace) -> None:
-    model = ddx.load("limb", "balanced")
-    forms = read_forms()
+    shipped = ddx.load("limb", "balanced")
+    model, forms = independent(shipped), read_forms()
     kept = {cause: keep_totals(model.knowledge, cause, own) for cause, own in forms.items()}
     networks = {
         "no forms": links(model, {}),
@@ -76,29 +82,19 @@ def work(arguments: argparse.Namespace) -> None:
     rows = []
     for kind, frame in groups_of_cases(arguments).items():
         cases = Cases.of(model, frame)
-        found = {"as shipped": model.network.posterior(cases.evidence).marginal}
+        found = {"as shipped": shipped.network.posterior(cases.evidence).marginal}
+        found["as shipped, but causes independent"] = model.network.posterior(cases.evidence).marginal
         found |= {name: posterior(model, cases.evidence, own) for name, own in networks.items()}
-        for rarer, but in ((1.0, "factors summed out"), (RARER, "factors summed out, second causes rarer")):
-            for name in ("no forms", "forms, sourced frequencies"):
-                found[f"{name}, {but}"] = in_the_engine(model, cases.evidence, networks[name], rarer)
+        for name in ("no forms", "forms, sourced frequencies"):
+            found[f"{name}, factors summed out"] = in_the_engine(model, cases.evidence, networks[name])
+        for name, own in networks.items():
+            found[f"{name}{COUNTED}"] = posterior(shipped, cases.evidence, own)
+        for name in ("no forms", "forms, sourced frequencies"):
+            found[f"{name}, factors summed out{COUNTED}"] = in_the_engine(shipped, cases.evidence, networks[name])
         rows += [row(kind, name, marginal, cases.truth) for name, marginal in found.items()]
     result = pd.DataFrame(rows)
     counts = f"{sum(len(f.share) for f in forms.values())} forms of {len(forms)} causes"
     publish(HERE, arguments, model, "", result, f"{counts}.\n\n{table(result)}", draw(result), ALT)
-
-
-def read_forms() -> dict[str, Forms]:
-    """Cause -> its forms."""
-    shares = pd.read_csv(HERE / "forms.csv").groupby("cause", sort=False)["share"]
-    rows = pd.read_csv(HERE / "frequencies.csv").groupby("cause", sort=False)
-    found = {}
-    for cause, own in shares:
-        members = rows.get_group(cause)
-        frequency = {
-            str(f): np.array(t.split(";"), dtype=float) for f, t in zip(members["finding"], members["frequencies"], strict=True)
-        }
-        found[str(cause)] = Forms(own.to_numpy() / own.sum(), frequency)
-    return found
 
 
 def keep_totals(kb: KnowledgeBase, cause: str, forms: Forms) -> Forms:
@@ -149,25 +145,27 @@ def hazards(kb: KnowledgeBase, frequency: dict[str, float]) -> dict[str, float]:
 def posterior(model: ddx.Model, evidence: Evidence, own: Links) -> Floats:
     """(N, K) by the recursion of the core, each step a mixture over the forms of a cause.
 
-    The priors are those that the model has for age, sex and risk factors of a case; causes count as independent given these. A
-    case of unknown age has the leaks of the age at which most people are.
+    The priors are those that people at large have for age, sex and risk factors of a case; causes count as independent given
+    these, and who has none as the model weighs them. A case of unknown age has the leaks of the age at which most people are.
     """
     net = model.network
-    prior = net.posterior(without_findings(evidence)).marginal
+    prior = replace(net, none_weight=1.0).posterior(without_findings(evidence)).marginal
     most = int(net.share.sum(axis=1).argmax())
     age = np.where(evidence.age < 0, most, evidence.age)
     parts = net.parts(replace(evidence, age=age, sex=np.maximum(evidence.sex, 0)))
     seen = [(share, weights[:, parts.columns]) for share, weights in own.causes]
     joint, total = np.zeros_like(prior), np.zeros((len(prior), 1))
     for n, finding, log_weight in zip(parts.case.tolist(), parts.finding, parts.log_weight, strict=True):
-        with_cause, evidence_of_part = _one(prior[n], own.leak[age[n]][parts.columns], seen, finding)
+        with_cause, none, some = _one(prior[n], own.leak[age[n]][parts.columns], seen, finding)
         joint[n] += np.exp(log_weight) * with_cause
-        total[n] += np.exp(log_weight) * evidence_of_part
+        total[n] += np.exp(log_weight) * (some + net.none_weight * none)
     return joint / total
 
 
-def _one(prior: Floats, leak: Floats, causes: list[tuple[Floats, Floats]], finding: Floats) -> tuple[Floats, float]:
-    """P(cause, evidence) (K,) and P(evidence) of a case; ``finding`` (O,): 1 present, 0 absent, nan not observed.
+def _one(prior: Floats, leak: Floats, causes: list[tuple[Floats, Floats]], finding: Floats) -> tuple[Floats, float, float]:
+    """P(cause, evidence) (K,), P(no cause, evidence) and P(some cause, evidence) of a case.
+
+    ``finding`` (O,): 1 present, 0 absent, nan not observed.
 
     The state says which present findings are explained.
     """
@@ -196,20 +194,20 @@ def _one(prior: Floats, leak: Floats, causes: list[tuple[Floats, Floats]], findi
         shown = sum(s * back(adjoint, w) for s, w in zip(share, weights, strict=True))
         joint[k] = prior[k] * (states[k] @ shown)
         adjoint = (1.0 - prior[k]) * adjoint + prior[k] * shown
-    return joint, float(states[-1][-1])
+    none = float(states[0][-1] * (1.0 - prior).prod())
+    return joint, none, float(states[-1][-1]) - none
 
 
-def in_the_engine(model: ddx.Model, evidence: Evidence, own: Links, rarer: float) -> Floats:
+def in_the_engine(model: ddx.Model, evidence: Evidence, own: Links) -> Floats:
     """(N, K) by the engine itself, every form a cause of its own; unknown risk factors are summed out, as in ``score``.
 
     Form v of a cause with P(cause) = p has 1 - (1 - p)**share: then one of them at least is there with probability p. That the
-    cause is there is read from the posteriors of its forms as if these were independent. ``rarer`` multiplies the odds of all
-    causes: one of them compares with another as before, a second one beside it is taken less readily.
+    cause is there is read from the posteriors of its forms as if these were independent: too low where they exclude each other.
     """
     net = model.network
     group = np.repeat(np.arange(len(net.causes)), [len(share) for share, _ in own.causes])
     share, link = np.concatenate([s for s, _ in own.causes]), np.concatenate([w for _, w in own.causes])
-    absent = expit(-(net.log_odds + np.log(rarer)))[:, :, group] ** share
+    absent = expit(-net.log_odds)[:, :, group] ** share
     forms = replace(
         net.without_syndromes(),
         causes=tuple(f"{net.causes[k]} {i}" for i, k in enumerate(group.tolist())),
@@ -236,8 +234,8 @@ def table(result: pd.DataFrame) -> str:
     note = (
         "*As shipped*: the engine, syndromes and all. *No forms*: without syndromes, causes independent given age, sex and "
         "risk factors. *Sourced frequencies*: the mean over the forms is that of the knowledge base. *Smaller leaks*: "
-        f"times {LESS:g}. *Factors summed out*: unknown risk factors connect causes, as in the engine. *Second causes rarer*: "
-        f"the odds of every cause times {RARER:g}."
+        f"times {LESS:g}. *Factors summed out*: unknown risk factors connect causes, as in the engine. *Causes as counted*: "
+        "who has no cause counts with the weight of the setting, as shipped."
     )
     return f"{note}\n\n{markdown(header, lines)}"
 
@@ -249,10 +247,10 @@ def draw(result: pd.DataFrame) -> Figure:
     for axis, kind in zip(axes, kinds, strict=True):
         own = result[result["cases"] == kind].set_index("network")
         for name, colour in shown.items():
-            hits = own.loc[name, ["top_1", "top_3", "top_5"]].to_numpy(dtype=float)
+            hits = own.loc[name + COUNTED, ["top_1", "top_3", "top_5"]].to_numpy(dtype=float)
             axis.plot(np.arange(3), hits, "o-", color=colour, label=name, lw=1.2, markersize=6)
         axis.set(xticks=np.arange(3), xticklabels=["top 1", "top 3", "top 5"], ylim=(0.6, 1.0), xlim=(-0.3, 2.3))
-        axis.set_title(f"{kind} ({int(own['items'].iloc[0])})", loc="left", fontsize=11)
+        axis.set_title(f"{kind} ({int(own['items'].iloc[0])}){COUNTED}", loc="left", fontsize=11)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -44,7 +44,10 @@ CAUSES, FINDINGS = 36, 90
 ABSENT = {"probable": 20, "improbable": 60}
 # Rounding alone takes a posterior near 1 an ulp above it; what is further out is impossible.
 SLACK = 1e-9
-BASE = "its causes with their direct links to findings, for a woman of 45 to 64 without risk factors; syndromes left out"
+BASE = (
+    "its causes with their direct links to findings, for a woman of 45 to 54 without risk factors, as at large; "
+    "syndromes left out"
+)
 METHODS = {"quickscore": "Quickscore, float64", "ddx": "ddx"}
 
 

@@ -1,9 +1,9 @@
-"""What it costs that patients of a setting are taken for people at large, although a complaint has brought them.
+"""What it is worth that patients have as many causes as were counted, beside causes that are independent.
 
-    python experiments/selection/run.py                       # textbook patients
+    python experiments/selection/run.py                       # textbook patients, and patients drawn from the readers' forms
     python experiments/selection/run.py --cases CASES.csv     # and published cases (with a column final_diagnosis)
 
-Written are results.csv, figure.png and, below the line "results" of README.md, the table.
+Written are results.csv, figure.png and, below the line "results" of README.md, the tables.
 """
 
 from __future__ import annotations
@@ -26,11 +26,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from shared import GREY, OURS, Cases, Scores, canvas, groups_of_cases, markdown, options_of_cases, publish, run  # noqa: E402
+from patients import People, draw  # noqa: E402
+from shared import (  # noqa: E402
+    GREY,
+    OTHER,
+    OURS,
+    Cases,
+    Scores,
+    canvas,
+    groups_of_cases,
+    independent,
+    markdown,
+    options_of_cases,
+    publish,
+    run,
+)
 
-SETTINGS = ("balanced", "primary_care", "emergency", "neurology_clinic")
+BALANCED = "balanced"
+SETTINGS = (BALANCED, "primary_care", "emergency", "neurology_clinic")
+SIMULATED = "simulated"
+INDEPENDENT, CHOSEN, SHIPPED = NETWORKS = ("independent", "among those with a complaint", "as shipped")
+COLOURS = dict(zip(NETWORKS, (GREY, OTHER, OURS), strict=True))
+# Visits for weakness of a limb, numbness or tremor, by how many modelled causes are among their diagnoses, in the files of the
+# national surveys that priors/limb/README.md describes ("Shares of settings"): how many visits; shares without any, with one,
+# with two or more; causes of those with any. With neurologists only visits with a cause were counted, by their mean.
+COUNTED = {
+    "primary_care": ("364 visits to offices", (0.448, 0.462, 0.091), 237 / 201),
+    "emergency": ("2,646 visits to emergency departments", (0.565, 0.353, 0.082), 1395 / 1150),
+    "neurology_clinic": ("67 visits to neurologists with any", None, 81 / 67),
+}
+# People whose number of causes is averaged.
+PEOPLE = 200_000
 # Findings that bring a patient: weakness, numbness or tremor of a limb, whatever implies them, and their sides.
 COMPLAINTS = (
     *("arm_weakness", "leg_weakness", "proximal_weakness", "distal_weakness", "generalized_weakness", "fatigable_weakness"),
@@ -38,29 +66,55 @@ COMPLAINTS = (
 )
 SIDES = ("weakness_side", "weakness_severity", "sensory_side")
 STEPS, CLOSE = 100, 1e-9
-ALT = "Log score of textbook patients and published cases in four settings, as shipped and among people with a complaint"
+ALT = "Log score in four settings with independent causes, among people with a complaint, and as shipped"
 
 
 def main() -> int:
-    return run(options_of_cases(__doc__, HERE), work)
+    parser = options_of_cases(__doc__, HERE)
+    parser.add_argument("--patients", type=int, default=2000, help="drawn from the readers' forms; default: 2000")
+    parser.add_argument("--people", type=int, default=PEOPLE, help=f"whose causes are counted; default: {PEOPLE}")
+    parser.add_argument("--seed", type=int, default=0)
+    return run(parser, work)
 
 
 def work(arguments: argparse.Namespace) -> None:
-    models = [ddx.load("limb", setting) for setting in SETTINGS]
     groups = groups_of_cases(arguments)
-    rows = []
-    for model in models:
-        wide, chance = widened(model.network, COMPLAINTS, SIDES)
-        for kind, frame in groups.items():
-            cases = Cases.of(model, frame)
-            shipped = model.network.posterior(cases.evidence).marginal
-            chosen = among(wide, cases.evidence, COMPLAINTS, SIDES)
-            rows += [
-                row(kind, model.setting, name, chance, marginal, cases.truth)
-                for name, marginal in (("as shipped", shipped), ("among those with a complaint", chosen))
-            ]
+    rows, causes = [], []
+    for setting in SETTINGS:
+        shipped = ddx.load("limb", setting)
+        alone = independent(shipped)
+        own = dict(groups)
+        if setting == BALANCED:
+            own[SIMULATED] = draw(alone, arguments.patients, arguments.seed)
+        wide, chance = widened(alone.network, COMPLAINTS, SIDES)
+        for kind, frame in own.items():
+            cases = Cases.of(shipped, frame)
+            found = (
+                alone.network.posterior(cases.evidence).marginal,
+                among(wide, cases.evidence, COMPLAINTS, SIDES),
+                shipped.network.posterior(cases.evidence).marginal,
+            )
+            rows += [row(kind, setting, n, chance, p, cases.truth) for n, p in zip(NETWORKS, found, strict=True)]
+        if setting in COUNTED:
+            networks = {INDEPENDENT: alone.network, SHIPPED: shipped.network}
+            causes.append((setting, *COUNTED[setting]))
+            causes += [(setting, n, *number_of_causes(net, arguments.people, arguments.seed)) for n, net in networks.items()]
     result = pd.DataFrame(rows)
-    publish(HERE, arguments, models[0], "", result, table(result), draw(result), ALT)
+    what = f"{arguments.patients} patients drawn from the readers' forms"
+    publish(HERE, arguments, shipped, what, result, f"{table(result)}\n\n{table_of_causes(causes)}", draw_figure(result), ALT)
+
+
+def number_of_causes(network: LayeredNetwork, people: int, seed: int) -> tuple[tuple[float, float, float], float]:
+    """Shares of patients without any cause, with one, with more; and the causes of those with any.
+
+    Exact for each of so many people at large, drawn by age, sex and risk factors.
+    """
+    chance = People.drawn(network, people, np.random.default_rng(seed)).chance
+    none = np.exp(np.log1p(-chance).sum(axis=1))
+    nobody, one = float(none.mean()), float((none * (chance / (1.0 - chance)).sum(axis=1)).mean())
+    more = 1.0 - nobody - one
+    come = one + more + network.none_weight * nobody
+    return (network.none_weight * nobody / come, one / come, more / come), float(chance.sum(axis=1).mean()) / (one + more)
 
 
 def silent(network: LayeredNetwork, evidence: Evidence, complaints: tuple[str, ...], sides: tuple[str, ...]) -> Evidence:
@@ -148,22 +202,40 @@ def table(result: pd.DataFrame) -> str:
     ]
     chances = result.drop_duplicates("setting")
     people = ", ".join(f"{r.complaint:.2f} ({r.setting})" for r in chances.itertuples(index=False))
-    note = f"P(complaint) among all people of the network: {people}. *Causes a case*: the sum of the posteriors, mean."
+    note = (
+        "*Independent*: causes given age, sex and risk factors. *Among those with a complaint*: these causes among people of "
+        f"whom those with a complaint have the priors of the setting; P(complaint) among all of them: {people}. *As shipped*: "
+        "patients have as many causes as were counted. *Causes a case*: the sum of the posteriors, mean."
+    )
     return f"{note}\n\n{markdown(header, lines)}"
 
 
-def draw(result: pd.DataFrame) -> Figure:
+def table_of_causes(causes: list[tuple[str, str, tuple[float, ...] | None, float]]) -> str:
+    header = ("setting", "", "no cause", "one", "two or more", "causes of a patient with any")
+    lines = [
+        (setting, name, *((f"{p:.3f}" for p in shares) if shares else ("",) * 3), f"{mean:.2f}")
+        for setting, name, shares, mean in causes
+    ]
+    return f"How many causes a patient has:\n\n{markdown(header, lines)}"
+
+
+def draw_figure(result: pd.DataFrame) -> Figure:
     kinds = list(dict.fromkeys(result["cases"]))
+    settings = {kind: list(dict.fromkeys(result.loc[result["cases"] == kind, "setting"])) for kind in kinds}
+    kinds.sort(key=lambda kind: -len(settings[kind]))
     figure, axes = canvas(len(kinds))
-    at = np.arange(len(SETTINGS))
+    axes[0].get_subplotspec().get_gridspec().set_width_ratios([len(settings[kind]) for kind in kinds])
     for axis, kind in zip(axes, kinds, strict=True):
-        for i, (name, colour) in enumerate((("as shipped", GREY), ("among those with a complaint", OURS))):
+        at = np.arange(len(settings[kind]))
+        for i, (name, colour) in enumerate(COLOURS.items()):
             own = result[(result["cases"] == kind) & (result["network"] == name)].set_index("setting")
-            axis.bar(at + 0.4 * i, own.loc[list(SETTINGS), "log_score"], 0.38, color=colour, label=name)
-        axis.set_xticks(at + 0.2, [s.replace("_", "\n") for s in SETTINGS])
-        axis.set_title(f"{kind}: log score, nats a case", loc="left", fontsize=11)
+            axis.bar(at + 0.27 * i, own.loc[settings[kind], "log_score"], 0.25, color=colour, label=name)
+        axis.set_xticks(at + 0.27, [s.replace("_", "\n") for s in settings[kind]], fontsize=8)
+        axis.set(ylim=(0.0, 1.05 * result["log_score"].max()))
+        axis.set_title(kind, loc="left", fontsize=11)
+    axes[0].set_ylabel("log score, nats a case")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
