@@ -5,8 +5,8 @@
 The intercept b_k makes the marginal over the reference population of the setting its prevalence there. Where the setting says
 how many causes a patient has, this is P(cause) among people at large of whom patients are as they were counted (``admitted``);
 elsewhere patients are people at large. L_ka is the log odds ratio of the age band, or follows age within a band that has parts
-(``age_effects``). Axes: S sets of values, B pairs of a set
-and a cause, K causes, C risk factors, A ages (age bands, or the parts of those that have any), 2 sexes.
+(``age_effects``). Axes: S sets of values, B pairs of a set and a cause, K causes, C risk factors, A ages (age bands, or the
+parts of those that have any), 2 sexes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
     Raises
     ------
     KnowledgeError
-        A number of causes per patient that the priors of the setting exclude.
+        A number of causes per patient that the priors of the setting exclude, or for which no people at large were found.
     """
     if setting not in kb.causes_per_patient:
         return None
@@ -82,7 +82,7 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
     patients, prior = _of_patients(kb, setting, values), _prevalence(kb, setting, values)[0]
     shape = patients.share.shape[1:]
 
-    def at_large(scale: float, share: Floats) -> tuple[Floats, Floats]:
+    def none_at_large(scale: float, share: Floats) -> Floats:
         own = _cause_arrays(kb, setting, values, ContextArrays(patients.prior, share[None]), None, scale)
         strata = expit(own.log_odds.reshape(len(prior), -1).T)
         nothing = np.zeros((0, len(prior))), np.zeros(0)
@@ -94,10 +94,10 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
             requires=requirements(kb),
         )
         found = posterior(network, np.empty((len(strata), 0)), kernel="numpy")  # another kernel would have to be loaded first
-        return found.none.reshape(shape), found.marginal.sum(axis=1).reshape(shape)
+        return found.none.reshape(shape)
 
     try:
-        return admission(prior, patients.share[0], kb.causes_per_patient[setting], at_large)
+        return admission(prior, patients.share[0], kb.causes_per_patient[setting], none_at_large)
     except ValueError as error:
         raise KnowledgeError(kb.name, [Problem("kb.toml", None, f"causes_per_patient.{setting}", str(error))]) from None
 
