@@ -498,10 +498,14 @@ def small_knowledge(values=None, requires=None):
 
 
 class SmallModel:
-    """The small knowledge base by the definition of the model alone: nested sums over everything, bisection for intercepts."""
+    """The small knowledge base by the definition of the model alone: nested sums over everything, bisection for intercepts.
 
-    def __init__(self, setting="general", values=None, requires=None):
+    ``none_weight``, ``scale`` of the priors, ``share`` of (age band, sex): of people at large, in whom causes are independent.
+    """
+
+    def __init__(self, setting="general", values=None, requires=None, none_weight=1.0, scale=1.0, share=None):
         self.value, self.setting = SMALL_VALUES | (values or {}), setting
+        self.none_weight, self.share = none_weight, share
         self.requires = SMALL_REQUIRES if requires is None else requires
         general = {c: self.value[f"prior:{c}"] for c in SMALL_CAUSES}
         self.prevalence = {
@@ -509,10 +513,14 @@ class SmallModel:
             "clinic": {c: self.value.get(f"prior:{c}@clinic", general[c]) for c in SMALL_CAUSES},
             "balanced": dict.fromkeys(SMALL_CAUSES, 1.0 / 3.0),
         }[setting]
+        self.prevalence = {c: scale * p for c, p in self.prevalence.items()}
         self.intercept = {c: self._intercept(c) for c in SMALL_CAUSES}
 
     def strata(self):
         """(age band, sex, weight)"""
+        if self.share is not None:
+            yield from ((age, sex, weight) for (age, sex), weight in self.share.items())
+            return
         total = sum(self.value[f"population:{a}"] for a in SMALL_AGES) * sum(self.value[f"population:{s}"] for s in SMALL_SEXES)
         for age, sex in itertools.product(SMALL_AGES, SMALL_SEXES):
             yield age, sex, self.value[f"population:{age}"] * self.value[f"population:{sex}"] / total
@@ -602,28 +610,34 @@ class SmallModel:
         levels = [of(v) for v in SMALL_LEVELS]
         return np.array([1.0 - sum(levels), *levels])
 
+    def worlds(self):
+        """(age band, sex, {factor: 0 or 1}, causes 0 or 1, weight among those who come)"""
+        for age, sex, weight in self.strata():
+            for x, p in self.contexts(age, sex):
+                for c in itertools.product((0, 1), repeat=3):
+                    joint = weight * p * (1.0 if any(c) else self.none_weight)
+                    for cause, there in zip(SMALL_CAUSES, c, strict=True):
+                        q = self.p_cause(cause, age, sex, x)
+                        joint *= q if there else 1.0 - q
+                    yield age, sex, x, c, joint
+
     def answer(self, case):
         """Answer for a case in the form of ``layered_evidence``."""
         causes = np.zeros(3)
         factors = np.zeros(3)
         none = total = observed = 0.0
-        for age, sex, weight in self.strata():
+        for age, sex, x, c, weight in self.worlds():
             if case.get("age_band", age) != age or case.get("sex", sex) != sex:
                 continue
-            for x, p in self.contexts(age, sex):
-                if any(case.get(factor, x[factor]) != x[factor] for factor in SMALL_FACTORS):
-                    continue
-                observed += weight * p
-                for c in itertools.product((0, 1), repeat=3):
-                    joint = weight * p
-                    for cause, there in zip(SMALL_CAUSES, c, strict=True):
-                        q = self.p_cause(cause, age, sex, x)
-                        joint *= q if there else 1.0 - q
-                    joint *= self._likelihood(case, age, tuple(k for k, there in zip(SMALL_CAUSES, c, strict=True) if there))
-                    total += joint
-                    causes += joint * np.array(c)
-                    factors += joint * np.array([x[factor] for factor in SMALL_FACTORS])
-                    none += joint * (not any(c))
+            if any(case.get(factor, x[factor]) != x[factor] for factor in SMALL_FACTORS):
+                continue
+            observed += weight
+            present = tuple(k for k, there in zip(SMALL_CAUSES, c, strict=True) if there)
+            joint = weight * self._likelihood(case, age, present)
+            total += joint
+            causes += joint * np.array(c)
+            factors += joint * np.array([x[factor] for factor in SMALL_FACTORS])
+            none += joint * (not any(c))
         return Answer(causes / total, none / total, np.log(total / observed), factors / total, np.zeros(0))
 
     def _likelihood(self, case, age, causes):
