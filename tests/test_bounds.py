@@ -1,6 +1,7 @@
 """Bounds must contain the exact answer, tighten with effort, and be told apart from it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,9 +58,59 @@ def test_bounds_close_on_the_answer():
     np.testing.assert_allclose(got.lower, exact.marginal, atol=1e-6)
 
 
+@pytest.mark.parametrize("weight", [0.3, 0.01])
+@pytest.mark.parametrize("n_context", [0, 2])
+def test_bounds_of_a_weighed_network_hold_its_answer_and_close_on_it(weight, n_context):
+    example = replace(random_example(8, 8, 14, n_context, (-1,) * n_context, density=0.6), none_weight=weight)
+    rng = np.random.default_rng(1)
+    evidence = np.vstack([np.ones(14), random_evidence(rng, 4, 14, (0.5, 0.3, 0.1, 0.1)), np.zeros(14)])
+    context = random_context(rng, len(evidence), (-1,) * n_context)
+    exact = posterior(example.network(), evidence, context)
+    for row in (0, 1, 5):  # the answer itself from sums over everything
+        answer = enumerate_posterior(example, evidence[row], context[row])
+        np.testing.assert_allclose(exact.none[row], answer.none, rtol=1e-10)
+    before = np.full(len(evidence), np.inf)
+    for effort in (0.0, 20.0, 400.0, 20000.0):
+        got = bounds(example.network(), evidence, context, memory_gib=LITTLE, effort=effort, tolerance=1e-6)
+        assert_contains(got, exact)
+        assert (widths(got) <= before + 1e-12).all()
+        before = widths(got)
+    # The tolerance is that of causes which are independent: what is left of P(evidence) divides it.
+    close = 2e-6 / weight
+    assert before.max() <= close
+    np.testing.assert_allclose(got.lower, exact.marginal, atol=close)
+    np.testing.assert_allclose(got.none_upper, exact.none, atol=close)
+
+
+@pytest.mark.parametrize("method", ["auto", "bounds"])
+@pytest.mark.parametrize("weight", [0.3, 0.01])
+def test_bounds_of_a_weighed_network_as_a_method(method, weight):
+    network, evidence = problem()
+    network = Network(network.prior, network.link, network.leak, none_weight=weight)
+    exact = posterior(network, evidence)
+    assert exact.none[2] < posterior(problem()[0], evidence).none[2]
+    got = posterior(network, evidence, method=method, memory_gib=2e-5, effort=100.0)
+    assert got.bounds is not None
+    assert got.exact.tolist() == [True, False, True]
+    assert_contains(got.bounds, exact)
+    assert (got.lower[1] <= exact.marginal[1]).all()
+    assert (exact.marginal[1] <= got.upper[1]).all()
+    for name in ("marginal", "none", "log_evidence"):
+        assert np.isnan(getattr(got, name)[~got.exact]).all()
+        np.testing.assert_array_equal(getattr(got, name)[got.exact], getattr(exact, name)[got.exact])
+
+
+def test_bounds_of_a_weighed_network_on_impossible_evidence():
+    network = Network([0.3], [[0.0], [0.5]], [0.0, 0.1], none_weight=0.01)
+    got = bounds(network, [[1.0, 1.0], [nan, 1.0]])
+    assert got.impossible.tolist() == [True, False]
+    assert np.isnan(got.lower[0]).all()
+    assert got.log_evidence_upper[0] == -np.inf
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(st.integers(0, 10_000), st.sampled_from([0.0, 30.0]))
-def test_any_network_is_contained(seed, effort):
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 30.0]), st.sampled_from([1.0, 0.3, 0.01]))
+def test_any_network_is_contained(seed, effort, weight):
     rng = np.random.default_rng(seed)
     example = random_example(seed, int(rng.integers(2, 7)), int(rng.integers(6, 12)), n_syndromes=int(rng.integers(0, 3)))
     leak = example.leak.copy()
@@ -73,6 +124,7 @@ def test_any_network_is_contained(seed, effort):
         syndrome_link=example.syndrome_link,
         syndrome_leak=example.syndrome_leak,
         finding_syndrome=example.finding_syndrome,
+        none_weight=weight,
     )
     evidence = random_evidence(rng, 2, len(leak), (0.6, 0.2, 0.1, 0.1))
     assert_contains(bounds(network, evidence, memory_gib=1e-5, effort=effort, tolerance=0.0), posterior(network, evidence))

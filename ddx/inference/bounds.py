@@ -134,8 +134,8 @@ def _weighed(independent: Bounds, log_none: Floats, weight: float) -> Bounds:
     all_left = np.log1p(-(1.0 - weight) * np.exp(log_none))
     with np.errstate(invalid="ignore"):
         return Bounds(
-            independent.lower / most * (1.0 - ROUNDING),
-            np.minimum(independent.upper / least * (1.0 + ROUNDING), 1.0),
+            independent.lower / most[:, None] * (1.0 - ROUNDING),
+            np.minimum(independent.upper / least[:, None] * (1.0 + ROUNDING), 1.0),
             weight * independent.none_lower / most * (1.0 - ROUNDING),
             np.minimum(weight * independent.none_upper / least * (1.0 + ROUNDING), 1.0),
             _moved(independent.log_evidence_lower, np.log(least) - all_left - ROUNDING),
