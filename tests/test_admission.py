@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from networks import (
     SMALL_AGES,
     SMALL_CAUSES,
     SMALL_SEXES,
+    SMALL_VALUES,
     SmallModel,
     assert_bits,
     layered_evidence,
@@ -23,7 +29,7 @@ from networks import (
 
 import ddx
 from ddx.diagnosis import Model
-from ddx.errors import KnowledgeError, UsageError
+from ddx.errors import KnowledgeError
 from ddx.knowledge import load_knowledge, read_knowledge
 from ddx.logistic import admitted
 from ddx.network import build_network
@@ -243,6 +249,37 @@ def test_two_causes_together_are_rarer_than_independent_ones(limb_kb, setting):
     assert pairs[0] < net.prevalence[second]
 
 
+@settings(max_examples=40)
+@given(st.data())
+def test_people_at_large_are_found_for_any_priors_odds_ratios_and_ages(data):
+    """Or said not to be: never others than those that were asked for."""
+    draw = data.draw
+    values = {}
+    for name in SMALL_VALUES:
+        if name.startswith("or:"):
+            values[name] = float(np.exp(draw(st.floats(-4.0, 4.0))))
+        elif name.startswith("prior:"):
+            values[name] = draw(st.one_of(st.floats(1e-4, 0.9), st.sampled_from([1e-9, 0.99])))
+        elif name.startswith("context:"):
+            values[name] = draw(st.floats(0.01, 0.9))
+        elif name in ("population:young", "population:adult", "population:old"):
+            values[name] = draw(st.one_of(st.floats(0.01, 1.0), st.sampled_from([1e-12, 1e-4])))
+    plain, where = small_knowledge(values), draw(st.sampled_from(list(STATED)))
+    total, most = build_network(plain, where).prevalence.sum(), independent_causes(plain, where)
+    fewest = max(1.0, total)
+    assume(most > fewest + 1e-4)
+    stated = fewest + draw(st.floats(0.01, 0.99)) * (most - fewest)
+    try:
+        net = build_network(stating(plain, **{where: stated}), where)
+    except KnowledgeError as error:
+        assert "no people at large were found" in str(error)  # noqa: PT017
+        assert values["prior:flu@clinic"] >= 0.9 or max(values[f"or:{c}:old"] for c in SMALL_CAUSES) > 20.0
+        return
+    result = net.posterior(layered_evidence(net, [{}]))
+    np.testing.assert_allclose(result.marginal[0], net.prevalence, rtol=1e-6)
+    np.testing.assert_allclose(total / (1.0 - result.none[0]), stated, rtol=1e-6)
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------------
 
 
@@ -311,18 +348,20 @@ SUM = "which the priors add up to, and at most"
 )
 def test_numbers_that_the_priors_exclude_are_refused_when_the_network_is_built(tiny_kb, setting, stated, bounds):
     assert problems_with(tiny_kb, f"\n[causes_per_patient]\n{setting} = {stated}\n") == []
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(KnowledgeError) as error:
         _ = ddx.load(tiny_kb, setting).network
-    assert str(error.value) == f"kb.toml: causes_per_patient.{setting}: got {stated}, expected a number {bounds}"
+    assert str(error.value) == (
+        f"knowledge base tiny: 1 problem\nkb.toml.causes_per_patient.{setting}: got {stated}, expected a number {bounds}"
+    )
     assert ddx.load(tiny_kb, "general").diagnose(present=["tremor"]).posterior.notna().all()
 
 
 def test_a_number_that_rounding_leaves_nothing_of_is_refused(tiny_kb):
     assert problems_with(tiny_kb, "\n[causes_per_patient]\nbalanced = 1.0000000000000002\n") == []
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(KnowledgeError) as error:
         _ = ddx.load(tiny_kb, "balanced").network
-    assert str(error.value) == (
-        "kb.toml: causes_per_patient.balanced: got 1: no people at large were found among whom patients have so many, though "
+    assert str(error.value.problems[0]) == (
+        "kb.toml.causes_per_patient.balanced: got 1: no people at large were found among whom patients have so many, though "
         "there may be some; state another number"
     )
 
@@ -331,9 +370,9 @@ def test_priors_that_alone_make_more_causes_are_said_to(tiny_kb, edit):
     for cause, share in (("stroke", "0.8"), ("neuropathy", "0.7")):
         edit.cell("studies.csv", f"clinic_{cause}", "value", share)
     assert problems_with(tiny_kb, "\n[causes_per_patient]\nclinic = 1.3\n") == []
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(KnowledgeError) as error:
         _ = ddx.load(tiny_kb, "clinic").network
-    assert str(error.value) == "kb.toml: causes_per_patient.clinic: got 1.3, expected a number above 1.552, " + (
+    assert str(error.value.problems[0]) == "kb.toml.causes_per_patient.clinic: got 1.3, expected a number above 1.552, " + (
         f"{SUM} 1.649, as many as independent causes make"
     )
     (tiny_kb / "kb.toml").write_text((tiny_kb / "kb.toml").read_text().replace("clinic = 1.3", "clinic = 1.57"))
@@ -344,7 +383,7 @@ def test_priors_that_alone_make_more_causes_are_said_to(tiny_kb, edit):
 @pytest.mark.parametrize("setting", LIMB_SETTINGS)
 def test_the_bounds_that_are_named_are_kept_by_what_is_written(limb_kb, setting):
     """What was rounded is inside: who takes the number of the message is not refused again."""
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(KnowledgeError) as error:
         build_network(stating(limb_kb, **{setting: 9.0}), setting)
     low, high = (float(x) for x in re.findall(r"(?:above|at most) (\d+\.?\d*)", str(error.value)))
     total, most = build_network(stating(limb_kb), setting).prevalence.sum(), independent_causes(limb_kb, setting)
@@ -356,7 +395,7 @@ def test_the_bounds_that_are_named_are_kept_by_what_is_written(limb_kb, setting)
 def test_one_cause_alone_leaves_no_number():
     """Who has it has one: no number above 1 can be."""
     plain = small_knowledge({"prior:palsy@clinic": 1e-12, "prior:gout": 1e-12})
-    with pytest.raises(UsageError, match=r"at most 1, as many as independent causes make$"):
+    with pytest.raises(KnowledgeError, match=r"at most 1, as many as independent causes make$"):
         build_network(stating(plain, clinic=1.1), "clinic")
 
 
@@ -385,10 +424,10 @@ def test_a_copy_of_limb_with_a_number_too_large(tmp_path, limb_kb):
     shutil.copytree(limb_kb.folder, folder)
     kb = folder / "kb.toml"
     kb.write_text(kb.read_text(encoding="utf-8").replace("emergency = 1.21", "emergency = 1.5"), encoding="utf-8")
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(KnowledgeError) as error:
         _ = ddx.load(folder, "emergency").network
-    assert str(error.value) == (
-        f"kb.toml: causes_per_patient.emergency: got 1.5, expected a number above 0.604, {SUM} 1.367, as many as independent "
+    assert str(error.value.problems[0]) == (
+        f"kb.toml.causes_per_patient.emergency: got 1.5, expected a number above 0.604, {SUM} 1.367, as many as independent "
         "causes make"
     )
 
@@ -398,3 +437,61 @@ def test_the_prior_of_a_diagnosis_is_that_of_the_patients(small, setting):
     found = model.diagnose(present=["fever"], age=70, context={"diabetes": True})
     expected = reference(small, setting).answer({"age_band": "old", "diabetes": 1}).marginal
     np.testing.assert_allclose(found.prior[list(SMALL_CAUSES)], expected, rtol=1e-11)
+
+
+# --- the command line ----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    """Exit code, standard output and standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ddx", *map(str, arguments)], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_kb_check_reports_numbers_that_the_priors_exclude_in_all_settings(tiny_kb):
+    problems_with(tiny_kb, "\n[causes_per_patient]\nclinic = 1.9\nbalanced = 2\n")
+    code, out, err = run("kb", "check", tiny_kb)
+    assert (code, out) == (2, "")
+    why = "as many as independent causes make"
+    assert err.splitlines()[1:] == [
+        f"kb.toml.causes_per_patient.clinic: got 1.9, expected a number above 0.552, {SUM} 1.193, {why}",
+        f"kb.toml.causes_per_patient.balanced: got 2, expected a number above 1, {SUM} 1.499, {why}",
+    ]
+    code, _, err = run("diagnose", "--kb", tiny_kb, "--setting", "clinic", "--present", "tremor")
+    assert code == 2
+    assert "kb.toml.causes_per_patient.clinic: got 1.9, expected" in err
+    assert "Traceback" not in err
+    assert run("kb", "check", "limb")[0] == 0
+
+
+def test_commands_on_a_base_that_states_its_causes_per_patient(tiny_kb, tmp_path):
+    other = shutil.copytree(tiny_kb, tmp_path / "other")
+    problems_with(tiny_kb, "\n[causes_per_patient]\nclinic = 1.08\n")
+    problems_with(other, "\n[causes_per_patient]\nbalanced = 1.2\nclinic = 1.1\n")
+    assert run("kb", "check", tiny_kb)[0] == 0
+    base = ("--kb", tiny_kb, "--setting", "clinic")
+    code, out, _ = run("diagnose", *base, "--present", "tremor", "--json")
+    assert code == 0
+    model = ddx.load(tiny_kb, "clinic")
+    found = model.diagnose(present=["tremor"])
+    for cause in json.loads(out)["causes"]:
+        assert cause["posterior"] == found.posterior[cause["id"]]
+        assert cause["prior"] == pytest.approx(model.network.prevalence[model.network.causes.index(cause["id"])], rel=1e-12)
+    cases = tmp_path / "cases.csv"
+    assert run("simulate", *base, "-n", 30, "-o", cases)[0] == 0
+    code, out, _ = run("evaluate", *base, cases, "--resamples", 0, "--json")
+    assert code == 0
+    assert json.loads(out)["overall"]
+    code, out, _ = run("sensitivity", *base, "--present", "tremor")
+    assert code == 0
+    assert "prior:stroke@clinic" in out
+    code, out, _ = run("kb", "diff", tiny_kb, other, "--setting", "clinic", "--cases", cases, "--json")
+    assert code in (0, 1)
+    document = json.loads(out)
+    assert document["causes_per_patient"] == {"clinic": {"old": 1.08, "new": 1.1}, "balanced": {"old": None, "new": 1.2}}
+    assert document["posteriors"]
+    out = run("kb", "diff", tiny_kb, other, "--setting", "clinic", "--cases", cases)[1]
+    assert "causes per patient, clinic: 1.08 -> 1.1" in out
+    assert "causes per patient, balanced: not stated -> 1.2" in out
