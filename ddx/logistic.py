@@ -5,8 +5,7 @@
 The intercept b_k makes the marginal over the reference population of the setting its prevalence there. Where the setting says
 how many causes a patient has, this is P(cause) among people at large of whom patients are as they were counted (``admitted``);
 elsewhere patients are people at large. L_ka is the log odds ratio of the age band, or follows age within a band that has parts
-(``age_effects``). Axes: S sets of values, B pairs of a set and a cause, K causes, C risk factors, A ages (age bands, or the
-parts of those that have any), 2 sexes.
+(``age_effects``). Axes: S sets of values, B of one and a cause, K causes, C risk factors, A ages (bands, parts), 2 sexes.
 """
 
 from __future__ import annotations
@@ -50,11 +49,12 @@ class CauseArrays:
 def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextArrays:
     """Shares of the strata among people at large (``admitted``), and the frequency of every risk factor in them.
 
-    Shares that a set of values moves are moved by as much at large as among patients.
-    The frequency among all people is the figure of the cell of age band and sex where there is one, else the log odds of the
-    age band plus the contrast of the sexes. Where a setting has a figure of its own for an age band, that shifts the log odds
-    of both sexes by its difference to the mean over them; else its patients have the risk factors of all people. Parts of a
-    band have its frequencies, and divide its share among them as they do that of all people.
+    Shares that a set of values moves are moved by as much at large as among patients. The frequency among all people is the
+    figure of the cell of age band and sex where there is one, else the log odds of the age band plus the contrast of the sexes.
+    Where a setting has a figure of its own for an age band, that shifts the log odds of both sexes by its difference to the
+    mean over them; else the setting has the risk factors of all people. Patients, where they are not people at large, have what
+    brings causes more often. Parts of a band have its frequencies, and divide its share among them as they do that of all
+    people.
     """
     found = _of_patients(kb, setting, values)
     patients = admitted(kb, setting)
@@ -151,7 +151,7 @@ def _cause_arrays(
     pairs: tuple[Ints, Ints] | None,
     scale: float,
 ) -> CauseArrays:
-    """The same; ``scale`` times the prevalence is that of people at large."""
+    """The same; ``scale`` times the prevalence is P(cause) among people at large."""
     n_sets, n_causes = len(values), len(kb.causes)
     if pairs is None:
         pairs = np.repeat(np.arange(n_sets), n_causes), np.tile(np.arange(n_causes), n_sets)
