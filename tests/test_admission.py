@@ -130,6 +130,34 @@ def test_every_case_agrees_with_a_sum_over_everything(small, setting):
             )
 
 
+OTHERS = [
+    {"prior:flu@clinic": 0.3, "prior:flu": 0.05},
+    {"or:palsy:old": 9.0, "or:gout:smoking": 0.1},
+    {"context:diabetes@old@clinic": 0.6, "context:smoking": 0.4},
+    {"population:old": 0.5, "population:female": 0.3, "population:male": 0.7},
+    {"population:young": 0.01, "or:flu:young": 4.0, "prior:gout": 0.2, "leak:fever": 0.2, "link:flu:fever": 0.6},
+]
+
+
+@pytest.mark.parametrize("values", OTHERS, ids=lambda values: next(iter(values)))
+def test_other_values_of_parameters_leave_who_comes_as_it_is(small, setting, values):
+    """The weight and the scale are those at the means; shares at large move by the factor by which those of patients do."""
+    found = admitted(small, setting)
+    before, after = ({(age, sex): weight for age, sex, weight in SmallModel(setting, own).strata()} for own in ({}, values))
+    at_large = dict(zip(itertools.product(SMALL_AGES, SMALL_SEXES), found.share.ravel(), strict=True))
+    moved = {stratum: share * after[stratum] / before[stratum] for stratum, share in at_large.items()}
+    share = {stratum: x / sum(moved.values()) for stratum, x in moved.items()}
+    expected = SmallModel(setting, values, none_weight=found.none_weight, scale=found.scale, share=share)
+    net = build_network(small, setting, values)
+    result = net.posterior(layered_evidence(net, CASES))
+    for row, case in enumerate(CASES):
+        answer = expected.answer(case)
+        for name in ("marginal", "none", "log_evidence", "context"):
+            np.testing.assert_allclose(
+                getattr(result, name)[row], getattr(answer, name), rtol=1e-10, atol=1e-13, err_msg=f"{name} {case}"
+            )
+
+
 @pytest.mark.parametrize("known", [{}, {"sex": "female"}, {"age_band": "old", "insulin": 0}, {"diabetes": 1}])
 def test_probabilities_of_all_findings_add_up_to_one(small, setting, known):
     net = build_network(small, setting)
