@@ -18,8 +18,8 @@ from ddx.inference.network import Floats
 
 # Largest relative error of the scale and of the shares: sought, and put up with where so many rounds came no nearer.
 _CLOSE, _GOOD, _STUCK = 1e-14, 1e-7, 6
-# After the first few rounds, half a step where a whole one went too far.
-_ROUNDS, _PLAIN = 100, 8
+# Rounds, and how many without gain end the extrapolation; then half a step where a whole one went too far.
+_ROUNDS, _PLAIN = 400, 3
 # Earlier rounds that the next one is extrapolated from.
 _MEMORY = 4
 
@@ -62,7 +62,7 @@ def admission(
     Of people at large a part comes: those with any cause, and as many without that the mean is right. Patients have their
     priors where that part is the scale. Over the scale, it falls from ``causes_per_patient`` (at 0) nearly in a straight line,
     and where that line comes to 1 is the next scale. Rounds are extrapolated (Anderson 1965, J ACM 12, 547-560) as long as that
-    brings them nearer; without, they come nearer by a factor all the same.
+    brings them nearer; without, they come nearer by a factor.
     """
     total = float(prior.sum())
     none = none_at_large(1.0, share)
@@ -77,8 +77,8 @@ def admission(
     at = np.append(0.0, np.log(share.ravel()))
     given: list[Floats] = []
     made: list[Floats] = []
-    best, nearest, stuck = Admission(1.0, 1.0, share), math.inf, 0
-    for r in range(_ROUNDS):
+    best, nearest, stuck, plain = Admission(1.0, 1.0, share), math.inf, 0, False
+    for _ in range(_ROUNDS):
         own = np.exp(at[1:]).reshape(share.shape)
         with_any, without = float((own * (1.0 - none)).sum()), float((own * none).sum())
         part = with_any * (1.0 + none_odds) / math.exp(at[0])
@@ -95,8 +95,12 @@ def admission(
         if nearest < _CLOSE or (nearest < _GOOD and stuck == _STUCK):
             break
         step = np.append(math.log((causes_per_patient - 1.0) / (causes_per_patient - part)), log_share - at[1:])
-        given, made = [*given, at], [*made, at + step * (0.5 if farther and r > _PLAIN else 1.0)]
-        at = _next(np.array(given), np.array(made))
+        plain = plain or stuck == _PLAIN
+        if plain:
+            at = at + step * (0.5 if farther else 1.0)
+        else:
+            given, made = [*given, at], [*made, at + step]
+            at = _next(np.array(given), np.array(made))
         at = np.append(min(at[0], 0.0), at[1:] - np.log(np.exp(at[1:]).sum()))
         none = none_at_large(math.exp(at[0]), np.exp(at[1:]).reshape(share.shape))
     if nearest > _GOOD:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ddx.admission import Admission, admission
 from ddx.errors import KnowledgeError, Problem
-from ddx.inference import Network, log_total, posterior
+from ddx.inference import Network, log_total
+from ddx.inference.exact import checked, log_no_cause
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
@@ -85,16 +86,14 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
     def none_at_large(scale: float, share: Floats) -> Floats:
         own = _cause_arrays(kb, setting, values, ContextArrays(patients.prior, share[None]), None, scale)
         strata = expit(own.log_odds.reshape(len(prior), -1).T)
-        nothing = np.zeros((0, len(prior))), np.zeros(0)
+        nothing, of_context = (np.zeros((0, len(prior))), np.zeros(0)), patients.prior.reshape(len(strata), -1)
         network = Network(
-            strata,
-            *nothing,
-            context_log_odds=own.context_log_odds,
-            context_prior=patients.prior.reshape(len(strata), -1),
-            requires=requirements(kb),
+            strata, *nothing, context_log_odds=own.context_log_odds, context_prior=of_context, requires=requirements(kb)
         )
-        found = posterior(network, np.empty((len(strata), 0)), kernel="numpy")  # another kernel would have to be loaded first
-        return found.none.reshape(shape)
+        # The other kernel would have to be loaded first.
+        return np.exp(log_no_cause(checked(network, np.empty((len(strata), 0)), None), "numpy", np.inf).log_evidence).reshape(
+            shape
+        )
 
     try:
         return admission(prior, patients.share[0], kb.causes_per_patient[setting], none_at_large)
