@@ -108,7 +108,7 @@ class Without:
 
     log_prior: Floats  # (N,) log P(no cause | observed context)
     log_joint: Floats  # (N,) log P(no cause, findings | observed context)
-    context: Floats  # (N, C) P(context variable | no cause)
+    context: Floats | None  # (N, C) P(context variable | no cause); None: no cause depends on what is unknown
     syndrome: Floats  # (N, J) P(syndrome | no cause, findings)
     doubles: Floats  # (N,) of state that this needs; nothing of cases for which it is above the budget
 
@@ -117,15 +117,16 @@ def without_causes(problem: Problem, solved: Solved, kernel: Kernel, memory_gib:
     """The causes left out: P(no cause, findings | context) is P(no cause | context) P(findings | no cause)."""
     # Cases that are equal in everything are equal in part.
     problem = replace(problem, alike=solved.alike)
-    no_cause, context, doubles = solved.log_no_cause, solved, np.zeros(len(problem.findings))
+    no_cause, context, doubles = solved.log_no_cause, None, np.zeros(len(problem.findings))
     if np.isnan(no_cause).any():
-        context = log_no_cause(problem, kernel, memory_gib)
-        no_cause, doubles = context.log_evidence, np.maximum(doubles, context.doubles)
+        prior = log_no_cause(problem, kernel, memory_gib)
+        no_cause, doubles = prior.log_evidence, np.maximum(doubles, prior.doubles)
+        context = all_context(problem, prior)
     log_findings, syndrome = solved.log_leak, solved.syndrome
     if problem.network.n_syndromes:
         alone = findings_without_cause(problem, kernel, memory_gib)
         log_findings, syndrome, doubles = alone.log_evidence, alone.marginal, np.maximum(doubles, alone.doubles)
-    return Without(no_cause, no_cause + log_findings, all_context(problem, context), syndrome, doubles)
+    return Without(no_cause, no_cause + log_findings, context, syndrome, doubles)
 
 
 def findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) -> Solved:

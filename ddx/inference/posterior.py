@@ -209,7 +209,7 @@ def _completed(
 
 
 def _weighed(independent: Posterior, without: Without, weight: float) -> Posterior:
-    """The posterior where having no cause counts with a weight, from that of independent causes.
+    """The posterior where having no cause counts with a weight, from that of independent causes, which it uses up.
 
     P(x, e) loses (1 - weight) P(x, e, no cause), for every x; then all is normalized again.
     """
@@ -225,11 +225,14 @@ def _weighed(independent: Posterior, without: Without, weight: float) -> Posteri
 
     with np.errstate(invalid="ignore"):
         log_evidence = independent.log_evidence + (np.log(left) - log_weight)
+    marginal = independent.marginal
+    marginal /= left[:, None]
+    np.minimum(marginal, 1.0, out=marginal)
     return Posterior(
-        np.minimum(independent.marginal / left[:, None], 1.0),
+        marginal,
         weight * independent.none / left,
         np.where(independent.impossible, -np.inf, log_evidence),
-        rest(independent.context, without.context),
+        independent.context if without.context is None else rest(independent.context, without.context),
         rest(independent.syndrome, without.syndrome),
         log_weight=log_weight,
     )
