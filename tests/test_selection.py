@@ -89,7 +89,7 @@ def test_the_number_of_causes_is_that_of_the_networks(limb, setting):
 def test_what_was_counted_is_what_the_knowledge_base_says(limb):
     for setting, (_, shares, mean) in MODULE["COUNTED"].items():
         assert round(mean, 2) == limb.knowledge.causes_per_patient[setting]
-        assert shares is None or sum(shares) == pytest.approx(1.0, abs=2e-3)
+        assert sum(shares) == pytest.approx(1.0, abs=2e-3)
 
 
 def test_patients_of_forms_can_be_scored_and_are_drawn_anew_from_the_seed(limb, alone):

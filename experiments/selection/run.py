@@ -51,11 +51,11 @@ INDEPENDENT, CHOSEN, SHIPPED = NETWORKS = ("independent", "among those with a co
 COLOURS = dict(zip(NETWORKS, (GREY, OTHER, OURS), strict=True))
 # Visits for weakness of a limb, numbness or tremor, by how many modelled causes are among their diagnoses, in the files of the
 # national surveys that priors/limb/README.md describes ("Shares of settings"): how many visits; shares without any, with one,
-# with two or more; causes of those with any. With neurologists only visits with a cause were counted, by their mean.
+# with two or more; causes of those with any.
 COUNTED = {
     "primary_care": ("364 visits to offices", (0.448, 0.462, 0.091), 237 / 201),
     "emergency": ("2,646 visits to emergency departments", (0.565, 0.353, 0.082), 1395 / 1150),
-    "neurology_clinic": ("67 visits to neurologists with any", None, 81 / 67),
+    "neurology_clinic": ("94 visits to neurologists", (0.287, 0.585, 0.128), 81 / 67),
 }
 # People whose number of causes is averaged.
 PEOPLE = 200_000
@@ -210,12 +210,9 @@ def table(result: pd.DataFrame) -> str:
     return f"{note}\n\n{markdown(header, lines)}"
 
 
-def table_of_causes(causes: list[tuple[str, str, tuple[float, ...] | None, float]]) -> str:
+def table_of_causes(causes: list[tuple[str, str, tuple[float, ...], float]]) -> str:
     header = ("setting", "", "no cause", "one", "two or more", "causes of a patient with any")
-    lines = [
-        (setting, name, *((f"{p:.3f}" for p in shares) if shares else ("",) * 3), f"{mean:.2f}")
-        for setting, name, shares, mean in causes
-    ]
+    lines = [(setting, name, *(f"{p:.3f}" for p in shares), f"{mean:.2f}") for setting, name, shares, mean in causes]
     return f"How many causes a patient has:\n\n{markdown(header, lines)}"
 
 
