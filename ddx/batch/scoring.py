@@ -116,11 +116,15 @@ class Read:
 
 
 class Scorer:
-    """A model and the form of the output; pickles, so that other processes can have it."""
+    """A model and the form of the output; pickles, so that other processes can have it.
 
-    def __init__(self, model: Model, *, lenient: bool = False, form: Form | None = None) -> None:
+    ``lenient`` None: as False, where the user has no choice.
+    """
+
+    def __init__(self, model: Model, *, lenient: bool | None = False, form: Form | None = None) -> None:
         check_model(model)
-        self.model, self.lenient, self.form = model, lenient, form or Form()
+        self.model, self.lenient, self.form = model, bool(lenient), form or Form()
+        self._asked = lenient
         self.schema = self.form.schema(list(model.knowledge.causes))
         self._columns: dict[tuple[str, ...], tuple[Column, ...]] = {}
         self._checked: tuple[str, ...] | None = None  # the header whose unknown columns have been reported
@@ -141,7 +145,7 @@ class Scorer:
 
     def _interpreted(self, names: tuple[str, ...]) -> tuple[Column, ...]:
         if names not in self._columns:
-            self._columns = {names: interpret(names, self.model.knowledge, self.lenient)}
+            self._columns = {names: interpret(names, self.model.knowledge, self._asked)}
         return self._columns[names]
 
     def score(self, chunk: Chunk, seen: CaseIds | None = None) -> Scored:
@@ -216,7 +220,7 @@ class Scorer:
             if not given and name.strip() != CASE_ID:
                 continue
             try:
-                (column,) = interpret([name], self.model.knowledge, self.lenient)
+                (column,) = interpret([name], self.model.knowledge, self._asked)
                 message = f"unknown column {name!r}; ignored"
             except UsageError as error:
                 column, message = Column(name, "unknown", name), str(error)

@@ -24,10 +24,10 @@ class Column:
     id: str
 
 
-def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool = False) -> tuple[Column, ...]:
+def interpret(header: Sequence[str], kb: KnowledgeBase, lenient: bool | None = None) -> tuple[Column, ...]:
     """The meaning of every column.
 
-    ``lenient`` keeps unknown columns, as kind "unknown", to be ignored.
+    ``lenient`` keeps unknown columns, as kind "unknown", to be ignored; None: the caller has no lenient reading to offer.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def column_names(kb: KnowledgeBase) -> list[str]:
     return [*SPECIAL, *(name for name, (_, id_) in kb.names.items() if id_ in ids)]
 
 
-def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
+def _meaning(name: str, kb: KnowledgeBase, lenient: bool | None) -> Column:
     if name in ANNOTATIONS:
         return Column(name, "annotation", name)
     if name in SPECIAL:
@@ -104,4 +104,5 @@ def _meaning(name: str, kb: KnowledgeBase, lenient: bool) -> Column:
     if kind == "cause":
         raise UsageError(f"column {name!r} is a cause, and causes are what is scored; take it out")
     hint = nearest(name, column_names(kb))
-    raise UsageError(f"unknown column {name!r}{hint}; correct it, take it out, or ignore it (--lenient, lenient=True)")
+    todo = "correct it or take it out" if lenient is None else "correct it, take it out, or ignore it (--lenient, lenient=True)"
+    raise UsageError(f"unknown column {name!r}{hint}; {todo}")

@@ -85,9 +85,9 @@ def unknown_columns(kb: KnowledgeBase, columns: Sequence[Column], line: int = 1)
 
 
 def from_frame(
-    kb: KnowledgeBase, frame: pd.DataFrame, lenient: bool = False
+    kb: KnowledgeBase, frame: pd.DataFrame, lenient: bool | None = None
 ) -> tuple[tuple[Column, ...], list[Sequence[Hashable]]]:
-    """Meaning and content of the columns of a frame of cases.
+    """Meaning and content of the columns of a frame of cases; ``lenient`` as for ``interpret``.
 
     Raises
     ------

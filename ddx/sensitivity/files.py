@@ -40,7 +40,7 @@ def summarize_file(source: str, model: Model, *, level: float = 0.9, encoding: s
         The source cannot be read as a table of cases, or no row of it can be used.
     """
     check_encoding(encoding)
-    scorer = Scorer(model)
+    scorer = Scorer(model, lenient=None)
     kept: list[Evidence] = []
     labels: list[str] = []
     rejects: list[Reject] = []
