@@ -31,11 +31,13 @@ class Admission:
     none_weight : what P(no cause) is multiplied with
     scale : priors of people at large over those of patients
     share : (A, 2) of the strata among people at large
+    tilt : (A, 2) that over the share among patients
     """
 
     none_weight: float
     scale: float
     share: Floats
+    tilt: Floats
 
 
 def admission(
@@ -77,7 +79,7 @@ def admission(
     at = np.append(0.0, np.log(share.ravel()))
     given: list[Floats] = []
     made: list[Floats] = []
-    best, nearest, stuck, plain = Admission(1.0, 1.0, share), math.inf, 0, False
+    best, nearest, stuck, plain = Admission(1.0, 1.0, share, np.ones_like(share)), math.inf, 0, False
     for _ in range(_ROUNDS):
         own = np.exp(at[1:]).reshape(share.shape)
         with_any, without = float((own * (1.0 - none)).sum()), float((own * none).sum())
@@ -91,7 +93,7 @@ def admission(
         if farther := off >= nearest:
             given, made, stuck = [], [], stuck + 1
         else:
-            best, nearest, stuck = Admission(min(weight, 1.0), math.exp(at[0]), own), off, 0
+            best, nearest, stuck = Admission(min(weight, 1.0), math.exp(at[0]), own, own / share), off, 0
         if nearest < _CLOSE or (nearest < _GOOD and stuck == _STUCK):
             break
         step = np.append(math.log((causes_per_patient - 1.0) / (causes_per_patient - part)), log_share - at[1:])

@@ -61,8 +61,7 @@ def context_arrays(kb: KnowledgeBase, setting: str, values: Values) -> ContextAr
     patients = admitted(kb, setting)
     if patients is None:
         return found
-    coming = _of_patients(kb, setting, Values.of(kb, [{}])).share[0]
-    share = found.share * (patients.share / coming)
+    share = found.share * patients.tilt
     return ContextArrays(found.prior, share / share.sum(axis=(1, 2), keepdims=True))
 
 
@@ -81,7 +80,6 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
         return None
     values = Values.of(kb, [{}])
     patients, prior = _of_patients(kb, setting, values), _prevalence(kb, setting, values)[0]
-    shape = patients.share.shape[1:]
 
     def none_at_large(scale: float, share: Floats) -> Floats:
         own = _cause_arrays(kb, setting, values, ContextArrays(patients.prior, share[None]), None, scale)
@@ -90,10 +88,9 @@ def admitted(kb: KnowledgeBase, setting: str) -> Admission | None:
         network = Network(
             strata, *nothing, context_log_odds=own.context_log_odds, context_prior=of_context, requires=requirements(kb)
         )
-        # The other kernel would have to be loaded first.
-        return np.exp(log_no_cause(checked(network, np.empty((len(strata), 0)), None), "numpy", np.inf).log_evidence).reshape(
-            shape
-        )
+        # The other kernel would have to be loaded first; ``posterior`` would take twice as long.
+        found = log_no_cause(checked(network, np.empty((len(strata), 0)), None), "numpy", np.inf)
+        return np.exp(found.log_evidence).reshape(patients.share.shape[1:])
 
     try:
         return admission(prior, patients.share[0], kb.causes_per_patient[setting], none_at_large)

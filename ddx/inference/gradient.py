@@ -81,8 +81,8 @@ def gradient(
     nothing = replace(problem, findings=np.full_like(problem.findings, np.nan))
     before = solved(excluding(nothing), None) if target is None else None
     result = _weighed(weight, whole, none, before, None if target is None else solved(problem, target))
-    for of in (none, before):
-        excluded = np.isneginf(of.value) if of else np.zeros(len(none.value), dtype=np.bool_)
+    for of in (none,) if before is None else (none, before):
+        excluded = np.isneginf(of.value)
         if excluded.any():
             for name in ("prior", "leak", "syndrome_leak", "context_prior"):
                 p = np.broadcast_to(getattr(network, name), getattr(result, name).shape)
@@ -98,32 +98,23 @@ def _weighed(weight: float, whole: Gradient, none: Gradient, before: Gradient | 
     with np.errstate(invalid="ignore"):
         lost = (1.0 - weight) * np.exp(none.value - whole.value)
     left = 1.0 - lost
-    found = {}
-    for name in (field.name for field in fields(Gradient)):
-        of_whole = getattr(whole, name)
-
-        def own(gradient: Gradient, name: str = name, of_whole: Floats = of_whole) -> Floats:
-            """Without the finding that excludes causes."""
-            array: Floats = getattr(gradient, name)
-            return array[:, : of_whole.shape[1]] if array.ndim > 1 else array
-
-        def wide(values: Floats, of_whole: Floats = of_whole) -> Floats:
-            return values[(slice(None), *(None,) * (of_whole.ndim - 1))]
-
-        if name == "value":
-            found[name] = target.value / left if target else whole.value + np.log(left)
-            if before:
-                found[name] = found[name] - np.log1p(-(1.0 - weight) * np.exp(before.value))
-                found[name] = np.where(np.isneginf(whole.value), whole.value, found[name])
-            continue
-        less = np.where(wide(lost) > 0.0, wide(lost) * (own(none) - of_whole), 0.0)
-        if target:
-            found[name] = own(target) / wide(left) + wide(target.value / left**2) * less
+    gone = np.zeros_like(lost) if before is None else (1.0 - weight) * np.exp(before.value)
+    value = target.value / left if target is not None else whole.value + np.log(left) - np.log1p(-gone)
+    if target is None:
+        value = np.where(np.isneginf(whole.value), whole.value, value)
+    found = {"value": value}
+    for name in (field.name for field in fields(Gradient) if field.name != "value"):
+        slope = getattr(whole, name)
+        wide = (slice(None), *(None,) * (slope.ndim - 1))
+        own = slice(None), slice(slope.shape[1])  # without the finding that excludes causes
+        less = np.where(lost[wide] > 0.0, lost[wide] * (getattr(none, name)[own] - slope), 0.0)
+        if target is not None:
+            found[name] = getattr(target, name) / left[wide] + (target.value / left**2)[wide] * less
         else:
-            found[name] = of_whole - less / wide(left)
-        if before:
-            gone = (1.0 - weight) * np.exp(before.value)
-            found[name] = found[name] + np.where(wide(gone) > 0.0, wide(gone / (1.0 - gone)) * own(before), 0.0)
+            found[name] = slope - less / left[wide]
+        if before is not None:
+            change = (gone / (1.0 - gone))[wide] * getattr(before, name)[own]
+            found[name] = found[name] + np.where(gone[wide] > 0.0, change, 0.0)
     return Gradient(**found)
 
 

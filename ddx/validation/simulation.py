@@ -1,9 +1,9 @@
 """Cases drawn from the model itself, with the causes that are true in them.
 
 Drawn in the order of the network: age and sex, risk factors, causes, findings. Of people without any cause a setting may have
-fewer than there are at large: those who do not come are drawn anew. A graded finding takes the highest level
-that was contributed (noisy-MAX). What is observed is drawn beside all that, without a look at the values: posteriors of such
-cases are calibrated by construction (missing at random, Rubin 1976), which a program that computes them has to reproduce.
+fewer than there are at large: those who do not come are drawn anew. A graded finding takes the highest level that was
+contributed (noisy-MAX). What is observed is drawn beside all that, without a look at the values: posteriors of such cases are
+calibrated by construction (missing at random, Rubin 1976), which a program that computes them has to reproduce.
 
 The network has no joint distribution of a finding and of what it implies - evidence on both counts as evidence on one, see
 ``ddx.cases``. A simulated case therefore never holds both: of findings that imply each other, those are observed that come

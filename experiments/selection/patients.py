@@ -108,7 +108,7 @@ class Reports:
             own,
             np.array(typical),
             [np.array([net.findings.index(level) for level in levels]) for levels in net.graded.values()],
-            closure(net),
+            implications(net),
             np.isin(net.findings, words.loc[words["kind"] == "finding", "id"]),
             list(lengths()),
         )
@@ -146,12 +146,10 @@ class Reports:
         return [self.findings[i] for i in rng.choice(len(weight), n, replace=False, p=weight / weight.sum())]
 
 
-def closure(network: LayeredNetwork) -> np.ndarray:
-    """Whether a finding implies another (F, F), directly or through others."""
+def implications(network: LayeredNetwork) -> np.ndarray:
+    """Whether a finding implies another (F, F), through others too, as the network lists them."""
     implies = np.zeros((len(network.findings),) * 2, dtype=bool)
     implies[tuple(network.implications.T)] = True
-    for _ in range(len(implies).bit_length()):
-        implies |= implies @ implies
     return implies
 
 
