@@ -14,9 +14,10 @@ from ddx.inference import EvidenceTooLarge, Network, mix, posterior
 from ddx.inference.network import Floats
 from ddx.inference.rows import expit
 from ddx.knowledge import Parameter
-from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays, log_stratum_weight
+from ddx.logistic import ContextArrays, cause_arrays, causes_moved, context_arrays
 from ddx.network import Evidence, LayeredNetwork, Parts, build_networks, select
 from ddx.noisy_or import finding_arrays
+from ddx.risk_factors import log_stratum_weight, prior_of_unstated
 from ddx.values import Values, inside
 
 if TYPE_CHECKING:
@@ -140,11 +141,11 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
     parts = base.parts(evidence)
     n, size = len(priors.log_odds), len(parts.case)
     if values is not None:
-        own = finding_arrays(kb, values, [base.findings[f] for f in parts.columns])
+        own = finding_arrays(kb, model.setting, values, [base.findings[f] for f in parts.columns])
         arrays = {name: np.repeat(array, size, axis=0) for name, array in vars(own).items() if name != "leak"}
         leak = own.leak[:, parts.age].reshape(n * size, -1)
     else:
-        core = base.core(parts)
+        core = base.core(parts, evidence.context[parts.case])
         arrays = {name: getattr(core, name) for name in ("link", "syndrome_link", "syndrome_leak", "finding_syndrome")}
         leak = np.tile(core.leak, (n, 1))
     log_weight = np.tile(parts.log_weight, n)
@@ -153,11 +154,12 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
         log_weight = (parts.log_weight + _reweighting(base, parts, evidence, priors.context)).ravel()
         context_prior = priors.context.prior[:, parts.age, parts.sex].reshape(n * size, -1)
     effect = priors.effect
+    context = np.repeat(evidence.context, len(context_prior), axis=0)
     network = Network(
         prior=expit(priors.log_odds[:, parts.age, parts.sex]).reshape(n * size, -1),
         leak=leak,
         context_log_odds=effect[0] if len(effect) == 1 else np.repeat(effect, size, axis=0),
-        context_prior=context_prior,
+        context_prior=prior_of_unstated(context_prior, context, base.requires, base.unstated),
         requires=base.requires,
         none_weight=base.none_weight,
         copy=False,
@@ -165,7 +167,7 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
     )
     finding = np.tile(parts.finding, (n, 1))
     case = np.repeat(np.arange(n), size)
-    solved = posterior(network, finding, np.repeat(evidence.context, len(finding), axis=0))
+    solved = posterior(network, finding, context)
     return mix(solved, case, log_weight)[0].marginal
 
 
@@ -177,7 +179,7 @@ def _reweighting(base: LayeredNetwork, parts: Parts, evidence: Evidence, context
         n = len(share)
         case, observed = np.repeat(np.arange(n), len(a)), np.tile(evidence.context, (n * len(a), 1))
         flat = share[:, a, s].ravel(), prior[:, a, s].reshape(n * len(a), -1)
-        return log_stratum_weight(*flat, observed, base.requires, case).reshape(n, -1)
+        return log_stratum_weight(*flat, observed, base.requires, case, base.unstated).reshape(n, -1)
 
     # Where the observed context is impossible in a stratum, it stays so.
     with np.errstate(invalid="ignore"):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ddx.admission import Admission, admission
 from ddx.errors import KnowledgeError, Problem
-from ddx.inference import Network, log_total
+from ddx.inference import Network
 from ddx.inference.exact import checked, log_no_cause
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
@@ -350,36 +350,6 @@ def requirements(kb: KnowledgeBase) -> Ints:
     """For every risk factor (C,) the index of the one that it requires, -1 for none."""
     risk_factors = [c.id for c in kb.risk_factors]
     return np.array([risk_factors.index(c.requires) if c.requires else -1 for c in kb.risk_factors], dtype=np.intp)
-
-
-def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints) -> Floats:
-    """Log P(stratum | observed risk factors) of the M strata that cases may belong to.
-
-    Parameters
-    ----------
-    share : (M,) of the reference population
-    prior : (M, C) frequencies of the risk factors in the stratum
-    observed : (M, C) 1, 0 or nan
-    requires : (C,)
-    case : (M,) ascending; the weights of a case add up to 1
-    """
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(share) + _log_context(observed, prior, requires)
-    return np.asarray(log_weight - log_total(log_weight, case)[case])
-
-
-def _log_context(observed: Floats, prior: Floats, requires: Ints) -> Floats:
-    """Log P(observed context | stratum) (M,): a risk factor together with those that require it."""
-    total = np.zeros(len(observed))
-    own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, 1.0))
-    with np.errstate(divide="ignore"):
-        for j in np.flatnonzero(requires < 0):
-            children = np.flatnonzero(requires == j)
-            present = prior[:, j] * own[:, children].prod(axis=1)
-            absent = np.where((observed[:, children] == 1.0).any(axis=1), 0.0, 1.0 - prior[:, j])
-            x = observed[:, j]
-            total += np.log(np.where(x == 1.0, present, np.where(x == 0.0, absent, present + absent)))
-    return total
 
 
 def logit(p: Floats | float) -> Floats:

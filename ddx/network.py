@@ -19,8 +19,9 @@ from ddx.inference import EvidenceTooLarge, Network, Posterior, fitting, joined,
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import TERMS, expit
 from ddx.knowledge import KnowledgeBase
-from ddx.logistic import admitted, cause_arrays, context_arrays, log_stratum_weight, requirements
+from ddx.logistic import admitted, cause_arrays, context_arrays, requirements
 from ddx.noisy_or import finding_arrays
+from ddx.risk_factors import log_stratum_weight, prior_of_unstated
 from ddx.splitting import pieces_of, split_findings
 from ddx.values import Values
 
@@ -106,6 +107,7 @@ class LayeredNetwork:
     finding_syndrome: Floats  # (F, J)
     implications: Ints  # (P, 2) findings: one, and what it implies
     none_weight: float = 1.0  # of those without any cause; see ``Network`` and ``Admission``
+    unstated: float = 1.0  # P(a risk factor is not stated | it is there) over P(the same | it is not there)
 
     def posterior(self, evidence: Evidence) -> Posterior:
         """Exact posterior of N cases; unknown age, sex and risk factors are summed out.
@@ -130,7 +132,8 @@ class LayeredNetwork:
         for start, stop in pairwise(self._bounds(evidence)):
             some = select(evidence, np.arange(start, stop))
             parts = self.parts(some)
-            solved, error = fitting(self.core(parts), parts.finding, some.context[parts.case])
+            context = some.context[parts.case]
+            solved, error = fitting(self.core(parts, context), parts.finding, context)
             if error is not None:
                 refused += [part.of_row(start + int(parts.case[part.row])) for part in error.each()]
             mixed = mix(solved, parts.case, parts.log_weight)[0]
@@ -174,8 +177,12 @@ class LayeredNetwork:
         log_share = np.where(first, log_weight[part], -np.inf)
         return Parts(case, age[part], sex[part], columns, finding, log_weight[part] + log_likelihood, log_share)
 
-    def core(self, parts: Parts) -> Network:
-        """The network of the core: the observed findings alone, with priors, leaks and context of every part."""
+    def core(self, parts: Parts, context: Floats) -> Network:
+        """The network of the core: the observed findings alone, with priors, leaks and context of every part.
+
+        ``context`` (M, C): what is stated of the risk factors.
+        """
+        frequency = self.context_prior[parts.age, parts.sex]
         return Network(
             prior=expit(self.log_odds)[parts.age, parts.sex],
             link=self.link[parts.columns],
@@ -184,7 +191,7 @@ class LayeredNetwork:
             syndrome_leak=self.syndrome_leak,
             finding_syndrome=self.finding_syndrome[parts.columns],
             context_log_odds=self.context_log_odds,
-            context_prior=self.context_prior[parts.age, parts.sex],
+            context_prior=prior_of_unstated(frequency, context, self.requires, self.unstated),
             requires=self.requires,
             none_weight=self.none_weight,
             copy=False,
@@ -202,7 +209,8 @@ class LayeredNetwork:
         if len(case) == len(evidence):  # there is but one age
             return case, a, s, np.zeros(len(case))
         observed, requires = evidence.context[case], self.requires
-        return case, a, s, log_stratum_weight(self.share[a, s], self.context_prior[a, s], observed, requires, case)
+        share, prior = self.share[a, s], self.context_prior[a, s]
+        return case, a, s, log_stratum_weight(share, prior, observed, requires, case, self.unstated)
 
     def _columns(self, evidence: Evidence) -> Ints:
         """Findings that a case observes, with all levels of a graded one."""
@@ -336,7 +344,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
     own = cause_arrays(kb, setting, values, context)
     log_odds = np.moveaxis(own.log_odds.reshape(n, len(causes), *context.share.shape[1:]), 1, -1)
     context_log_odds = own.context_log_odds.reshape(n, len(causes), -1)
-    finding = finding_arrays(kb, values)
+    finding = finding_arrays(kb, setting, values)
     place = {f: i for i, f in enumerate(kb.findings)}
     implied = [(place[s], place[g]) for s, g in kb.implications]
     patients = admitted(kb, setting)
@@ -357,6 +365,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
             syndromes=tuple(kb.syndromes),
             implications=np.array(implied, dtype=np.intp).reshape(-1, 2),
             none_weight=patients.none_weight if patients else 1.0,
+            unstated=1.0 - kb.risk_factors_reported.get(setting, 0.0),
             **{name: array[s] for name, array in vars(finding).items()},
         )
         for s in range(n)

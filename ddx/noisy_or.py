@@ -10,6 +10,10 @@ finding without any cause counts what comes from a syndrome that is there withou
 
 A finding that no study counted in a cause has no direct link to it: what its syndromes bring is all.
 
+Studies ask everybody; a patient is described by what is reported, and complaints that no modelled cause brought are reported
+more rarely than the others. Where a setting says by how much (``background_reported``), the direct leaks of its complaints are
+multiplied with that, and the links stay.
+
 Axes: S sets of values, A ages (age bands, or their parts, which have the leaks of the band), J syndromes, F findings, K causes.
 """
 
@@ -24,6 +28,7 @@ import numpy as np
 from ddx.inference.network import Floats, Ints
 from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.graded import MIN_NONE
+from ddx.knowledge.schema import COMPLAINTS
 from ddx.values import Values, places
 
 
@@ -52,8 +57,8 @@ class _Places:
     syndrome_leak: Ints  # (J,)
 
 
-def finding_arrays(kb: KnowledgeBase, values: Values, findings: Sequence[str] | None = None) -> FindingArrays:
-    """The arrays that parameter values make.
+def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Sequence[str] | None = None) -> FindingArrays:
+    """The arrays that parameter values make in a setting.
 
     ``findings`` : those wanted, F of them, with all levels of a graded one; default: all
     """
@@ -86,6 +91,7 @@ def finding_arrays(kb: KnowledgeBase, values: Values, findings: Sequence[str] | 
     known = 1.0 - (1.0 - direct_base[:, :, None]) * through
     # A finding of no syndrome keeps the short formula: the same number without another rounding.
     known = np.where((finding_syndrome > 0.0).any(axis=2, keepdims=True), known, base[:, :, None])
+    direct_leak = direct_leak * _reported(kb, setting)[rows]
     parts = (_excess(sensitivity, known), direct_leak, syndrome_link, syndrome_leak, finding_syndrome)
     return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
 
@@ -107,6 +113,13 @@ def _continuation(levels: Floats, axis: int) -> Floats:
         reached = reached + part
         ratios.append(part / reached)
     return np.stack(ratios, axis=axis)
+
+
+@lru_cache(maxsize=32)
+def _reported(kb: KnowledgeBase, setting: str) -> Floats:
+    """(F,) how often the setting's records hold a finding without a modelled cause, over how often one from a cause."""
+    factor = kb.background_reported.get(setting, 1.0)
+    return np.array([factor if finding.kind in COMPLAINTS else 1.0 for finding in kb.findings.values()])
 
 
 @lru_cache(maxsize=8)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXAMPLES = Path(ddx.__file__).resolve().parents[1] / "experiments" / "examples" / "cases.csv"
 # A move that a reader will notice.
 FAR = 0.01
+# Tables of kb.toml with a number for a setting.
+OF_SETTINGS = ("causes_per_patient", "background_reported", "risk_factors_reported")
 # Spreads that differ by less print alike.
 _SAME = 1e-6
 
@@ -50,7 +52,7 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             "new": _name(after),
             "setting": setting,
             "parameters": parameters.to_dict("records"),
-            "causes_per_patient": {s: {"old": x, "new": y} for s, x, y in _per_patient(before, after)},
+            **{name: {s: {"old": x, "new": y} for s, x, y in _of_settings(before, after, name)} for name in OF_SETTINGS},
             "cases": compared,
             "posteriors": [] if posteriors is None else posteriors.to_dict("records"),
         }
@@ -61,9 +63,10 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             f"{before.name} {before.version} ({before.digest[:12]}) -> {after.name} {after.version} ({after.digest[:12]})"
         )
         _parameters(out, parameters, top)
-        for where, old_number, new_number in _per_patient(before, after):
-            numbers = (f"{x:g}" if x else "not stated" for x in (old_number, new_number))
-            out.print(f"causes per patient, {where}: {' -> '.join(numbers)}")
+        for name in OF_SETTINGS:
+            for where, old_number, new_number in _of_settings(before, after, name):
+                numbers = (f"{x:g}" if x else "not stated" for x in (old_number, new_number))
+                out.print(f"{name.replace('_', ' ')}, {where}: {' -> '.join(numbers)}")
         if posteriors is not None:
             _posteriors(out, posteriors, compared, setting, top)
     if cases is None:
@@ -95,11 +98,10 @@ def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
         _more(out, len(changes), top)
 
 
-def _per_patient(before: KnowledgeBase, after: KnowledgeBase) -> list[tuple[str, float | None, float | None]]:
-    """Settings in which another number of causes per patient is stated, and both numbers."""
-    pairs = (
-        (s, before.causes_per_patient.get(s), after.causes_per_patient.get(s)) for s in {**before.settings, **after.settings}
-    )
+def _of_settings(before: KnowledgeBase, after: KnowledgeBase, name: str) -> list[tuple[str, float | None, float | None]]:
+    """Settings of which a table of kb.toml states another number, and both numbers."""
+    old_ones, new_ones = getattr(before, name), getattr(after, name)
+    pairs = ((s, old_ones.get(s), new_ones.get(s)) for s in {**before.settings, **after.settings})
     return [(setting, old, new) for setting, old, new in pairs if old != new]
 
 

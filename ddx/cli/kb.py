@@ -124,9 +124,14 @@ def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
     out.print(f"\n{rows[False]} study rows from {cited} sources, {estimated} expert estimates in use{superseded}.")
     out.print("numbers: pooled from published numbers. words: the sources give the frequency in words, or only bound it.")
     out.print("An expert estimate is a number without a source; it has a wide interval and gives way to the first study.")
-    if kb.causes_per_patient:
-        stated = ", ".join(f"{setting} {number:g}" for setting, number in kb.causes_per_patient.items())
-        out.print(f"Causes per patient who has any (kb.toml, held in all analyses): {stated}.")
+    for title, numbers in (
+        ("Causes per patient who has any", kb.causes_per_patient),
+        ("Complaints reported without a modelled cause, over those from one", kb.background_reported),
+        ("Risk factors stated, of those that are there", kb.risk_factors_reported),
+    ):
+        if numbers:
+            stated = ", ".join(f"{setting} {number:g}" for setting, number in numbers.items())
+            out.print(f"{title} (kb.toml, held in all analyses): {stated}.")
     reasons: dict[str, list[Parameter]] = defaultdict(list)
     for parameter in kb.parameters.values():
         if not parameter.cited:

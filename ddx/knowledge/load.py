@@ -193,7 +193,10 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         studies=MappingProxyType(studies),
         parameters=MappingProxyType(parameters),
         syndromes=MappingProxyType(syndromes),
-        causes_per_patient=MappingProxyType({s: float(x) for s, x in meta.get("causes_per_patient", {}).items()}),
+        **{
+            name: MappingProxyType({setting: float(x) for setting, x in meta.get(name, {}).items()})
+            for name in ("causes_per_patient", "background_reported", "risk_factors_reported")
+        },
         digest=digest(folder),
         folder=str(folder),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,19 @@ _KEYS = {
     "settings": dict,
     "measurements": dict,
 }
-_OPTIONAL = {"causes_per_patient": dict}
+# Optional tables with a number for a setting: whether it can be one, and what it is.
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "causes_per_patient": (lambda x: 1.0 < x < math.inf, "a number above 1: causes of a patient who has any, mean"),
+    "background_reported": (
+        lambda x: 0.0 < x <= 1.0,
+        "a number above 0, at most 1: how often a complaint without a modelled cause is reported, over one from a cause",
+    ),
+    "risk_factors_reported": (
+        lambda x: 0.0 < x < 1.0,
+        "a number between 0 and 1: how many of the risk factors that are there are stated",
+    ),
+}
+_OPTIONAL = dict.fromkeys(_NUMBERS, dict)
 _WORDS = {str: "text", int: "a whole number", dict: "a table"}
 # Tables and lists within each other: measurements, one of them, its findings, one of them, and a few that will be refused in
 # their place.
@@ -97,12 +109,10 @@ def _setting_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not isinstance(value, str):
             yield f"settings.{key}", f"got {value!r}, expected the population in words"
     patients = [setting for setting in known if setting != GENERAL]
-    for key, value in meta.get("causes_per_patient", {}).items():
-        if key not in patients:
-            why = "is all people, not patients" if key == GENERAL else f"unknown setting{nearest(key, patients)}"
-            yield f"causes_per_patient.{key}", f"{why}; allowed: {', '.join(patients)}"
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 1.0 < value < math.inf:
-            yield (
-                f"causes_per_patient.{key}",
-                f"got {value!r}, expected a number above 1: causes of a patient who has any, mean",
-            )
+    for name, (possible, expected) in _NUMBERS.items():
+        for key, value in meta.get(name, {}).items():
+            if key not in patients:
+                why = "is all people, not patients" if key == GENERAL else f"unknown setting{nearest(key, patients)}"
+                yield f"{name}.{key}", f"{why}; allowed: {', '.join(patients)}"
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not possible(value):
+                yield f"{name}.{key}", f"got {value!r}, expected {expected}"

@@ -15,6 +15,7 @@ AGE_MAX = 120.0
 BALANCED = "balanced"
 GENERAL = "general"
 EXPERT = "expert_estimate"
+COMPLAINTS = frozenset({"history", "symptom"})  # kinds of findings that patients tell, or not; the others are looked for
 VERBAL = "verbal"  # quality of a source that says in words how frequent something is
 SEXES = ("sex_female", "sex_male")
 # Columns of tables of cases and of posteriors: no cause, finding, context or measurement can have one of these names.
@@ -176,6 +177,9 @@ class KnowledgeBase:
     """A whole knowledge base. Mappings are in file order and read-only.
 
     ``causes_per_patient``: setting -> mean number of modelled causes of those patients who have any.
+    ``background_reported``: setting -> how often a complaint without a modelled cause is reported, over how often one from a
+    modelled cause is.
+    ``risk_factors_reported``: setting -> how many of the risk factors that are there are stated.
     """
 
     name: str
@@ -194,6 +198,8 @@ class KnowledgeBase:
     parameters: MappingProxyType[str, Parameter]
     syndromes: MappingProxyType[str, Syndrome] = field(default_factory=lambda: MappingProxyType({}))
     causes_per_patient: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    background_reported: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    risk_factors_reported: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     digest: str = ""
     folder: str = field(default="", compare=False)
 

@@ -173,7 +173,7 @@ def distance(model: Model, parameter: str, value: float) -> float:
         f, k = network.findings.index(rest[0]), network.causes.index(subject)
         # With other causes or syndromes present, the finding's probability changes by less.
         leak = network.leak[:, f].min()
-        before, after = 1.0 - network.link[f, k], 1.0 - finding_arrays(kb, values, rest).link[0, 0, k]
+        before, after = 1.0 - network.link[f, k], 1.0 - finding_arrays(kb, model.setting, values, rest).link[0, 0, k]
         with np.errstate(divide="ignore"):
             absent, present = np.log(after / before), np.log((1.0 - (1.0 - leak) * after) / (1.0 - (1.0 - leak) * before))
         return float(abs(absent) + abs(present))

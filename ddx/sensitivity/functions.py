@@ -90,8 +90,8 @@ class Functions:
         self.model, self.case = model, case
         self.targets = list(range(len(network.causes))) if targets is None else list(targets)
         self._parts = parts = network.parts(case.evidence)
-        core, finding = network.core(parts), parts.finding
         context = case.evidence.context[parts.case]
+        core, finding = network.core(parts, context), parts.finding
         self._weight = mix(posterior(core, finding, context), parts.case, parts.log_weight)[1]
         self._possible = np.flatnonzero(self._weight > 0.0)
         self._linear = linear(core, finding, context, targets=self.targets)

@@ -106,7 +106,9 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
     age, sex, years, context, cause = _patients(net, kb, n, rng)
     finding = _findings(net, age, cause, rng)
     seen = _observed(kb, n, chance, rng)
-    asked = rng.random(context.shape) < chance[CONTEXT]
+    stated = rng.random(context.shape) < chance[CONTEXT]
+    if net.unstated < 1.0:  # what nobody asked for is told where it is there
+        stated |= context & (rng.random(context.shape) >= net.unstated)
     factors, findings = np.array(net.risk_factors, dtype=object), np.array(net.findings, dtype=object)
     # Of a graded finding with a level the level is said, and that says the others.
     for levels in net.graded.values():
@@ -115,13 +117,13 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
         seen[:, columns] &= finding[:, columns] | ~present
     absent = [
         ";".join(filter(None, pair))
-        for pair in zip(_names(findings, seen & ~finding), _names(factors, asked & ~context), strict=True)
+        for pair in zip(_names(findings, seen & ~finding), _names(factors, stated & ~context), strict=True)
     ]
     return pd.DataFrame(
         {
             "age": years,
             "sex": [net.sexes[s].removeprefix("sex_") for s in sex],
-            "context": _names(factors, asked & context),
+            "context": _names(factors, stated & context),
             "present": _names(findings, seen & finding),
             "absent": absent,
             TRUTH: _names(np.array(net.causes, dtype=object), cause),
