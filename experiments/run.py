@@ -31,6 +31,7 @@ SMALL = {
     "published_cases": ("--setting", "balanced", "--output", "{out}"),
     "textbook_cases": ("--cause", "stroke", "--out", "{out}"),
     "quickscore": ("--networks", "2", "--cases", "1", "--most", "6", "--out", "{out}"),
+    "reported": ("--cause", "stroke", "--out", "{out}"),
     "selection": ("--cause", "stroke", "--patients", "20", "--people", "2000", "--out", "{out}"),
     "setting_shift": ("--cases", "10", "--out", "{out}"),
     "syndromes": ("-n", "120", "--setting", "neurology_clinic", "--output", "{out}"),
@@ -39,6 +40,7 @@ SMALL = {
 CASES = {
     "forms": ("--cases", "{cases}"),
     "published_cases": ("{cases}",),
+    "reported": ("--cases", "{cases}"),
     "selection": ("--cases", "{cases}"),
     "syndromes": ("--cases", "{cases}"),
 }

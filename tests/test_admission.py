@@ -88,7 +88,8 @@ def small():
 
 @pytest.fixture(scope="module")
 def limb_kb():
-    return load_knowledge("limb")
+    """Where silence on risk factors says nothing."""
+    return replace(load_knowledge("limb"), risk_factors_reported=MappingProxyType({}))
 
 
 # --- who the patients are -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,16 @@ LAYERS = (
     ("ddx.cli", "ddx.spark", "ddx.plots"),
     ("ddx.batch", "ddx.interop", "ddx.draws", "ddx.validation", "ddx.sensitivity"),
     ("ddx.diagnosis",),
-    ("ddx.cases", "ddx.network", "ddx.noisy_or", "ddx.splitting", "ddx.logistic", "ddx.admission", "ddx.values"),
+    (
+        "ddx.cases",
+        "ddx.network",
+        "ddx.noisy_or",
+        "ddx.splitting",
+        "ddx.logistic",
+        "ddx.admission",
+        "ddx.risk_factors",
+        "ddx.values",
+    ),
     ("ddx.knowledge", "ddx.inference"),
     ("ddx.errors",),
 )

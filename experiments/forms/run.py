@@ -49,8 +49,6 @@ from shared import (  # noqa: E402
 )
 
 SMALLEST, LARGEST = 0.002, 0.995
-# What leaks are multiplied by in the last lines.
-LESS = 0.3
 # What is added to the name of a network in which the causes of a patient are as many as were counted.
 COUNTED = ", causes as counted"
 ALT = "Share of true causes among the first one, three and five without and with forms: textbook patients, published cases"
@@ -76,8 +74,6 @@ def work(arguments: argparse.Namespace) -> None:
         "no forms": links(model, {}),
         "forms, sourced frequencies": links(model, kept),
         "forms, frequencies of the readers": links(model, forms),
-        "no forms, smaller leaks": links(model, {}, LESS),
-        "forms, sourced frequencies, smaller leaks": links(model, kept, LESS),
     }
     rows = []
     for kind, frame in groups_of_cases(arguments).items():
@@ -109,8 +105,8 @@ def keep_totals(kb: KnowledgeBase, cause: str, forms: Forms) -> Forms:
     return Forms(forms.share, frequency)
 
 
-def links(model: ddx.Model, forms: dict[str, Forms], less: float = 1.0) -> Links:
-    """Noisy-OR links of every form beside leaks that are multiplied by ``less``; sensitivities stay what they are."""
+def links(model: ddx.Model, forms: dict[str, Forms]) -> Links:
+    """Noisy-OR links of every form, beside the leaks of the studies; and the leaks of the setting."""
     net, kb = model.network.without_syndromes(), model.knowledge
     place = {f: i for i, f in enumerate(net.findings)}
     leak = hazards(kb, {f: kb.means[f"leak:{f}"] for f in net.findings})
@@ -128,9 +124,8 @@ def links(model: ddx.Model, forms: dict[str, Forms], less: float = 1.0) -> Links
                 own_values |= given if any(f in own_values for f in levels) else {}
             for finding, p in hazards(kb, own_values).items():
                 sensitivity[v, place[finding]] = p
-        small = base * less
-        found.append((own.share, np.maximum((sensitivity - small) / (1.0 - small), 0.0)))
-    return Links(net.leak * less, found)
+        found.append((own.share, np.maximum((sensitivity - base) / (1.0 - base), 0.0)))
+    return Links(net.leak, found)
 
 
 def hazards(kb: KnowledgeBase, frequency: dict[str, float]) -> dict[str, float]:
@@ -233,9 +228,9 @@ def table(result: pd.DataFrame) -> str:
     ]
     note = (
         "*As shipped*: the engine, syndromes and all. *No forms*: without syndromes, causes independent given age, sex and "
-        "risk factors. *Sourced frequencies*: the mean over the forms is that of the knowledge base. *Smaller leaks*: "
-        f"times {LESS:g}. *Factors summed out*: unknown risk factors connect causes, as in the engine. *Causes as counted*: "
-        "who has no cause counts with the weight of the setting, as shipped."
+        "risk factors. *Sourced frequencies*: the mean over the forms is that of the knowledge base. *Factors summed out*: "
+        "unknown risk factors connect causes, as in the engine. *Causes as counted*: who has no cause counts with the weight "
+        "of the setting, as shipped."
     )
     return f"{note}\n\n{markdown(header, lines)}"
 
@@ -243,7 +238,7 @@ def table(result: pd.DataFrame) -> str:
 def draw(result: pd.DataFrame) -> Figure:
     kinds = list(dict.fromkeys(result["cases"]))
     figure, axes = canvas(len(kinds))
-    shown = {"no forms": GREY, "forms, sourced frequencies": OURS, "forms, sourced frequencies, smaller leaks": OTHER}
+    shown = {"no forms": GREY, "forms, sourced frequencies": OURS, "forms, frequencies of the readers": OTHER}
     for axis, kind in zip(axes, kinds, strict=True):
         own = result[result["cases"] == kind].set_index("network")
         for name, colour in shown.items():

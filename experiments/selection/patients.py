@@ -2,7 +2,8 @@
 
 A patient has one cause, every cause equally often, and the age, sex and risk factors of the people to whom the network gives
 it; one form of the cause; and findings, independent given the form. A report states as many of them as a textbook patient
-does: findings of the cause rather than incidental ones, and as absent what is frequent in the cause or in others.
+does: findings of the cause rather than incidental ones (by as much as reports do), and as absent what is frequent in the cause
+or in others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.special import expit
 
 import ddx
 from ddx.inference.network import Floats, Ints
-from ddx.knowledge import KnowledgeBase
+from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
 from ddx.knowledge.ages import age_limits
 from ddx.network import LayeredNetwork
 
@@ -30,12 +31,8 @@ from shared import TEXTBOOK  # noqa: E402
 
 # Findings that reports use.
 VOCABULARY = HERE.parents[1] / "tests" / "data" / "vocabulary.csv"
-# How readily a report states an incidental finding, beside one of the cause.
-INCIDENTAL = 0.04
 # How much the frequency of a finding in all causes counts for saying that it is absent, beside that in the own cause.
 OF_OTHERS = 0.5
-# How often a risk factor that is there is stated.
-STATED = 0.8
 COLUMNS = ("case_id", "final_diagnosis", "age", "sex", "context", "present", "absent")
 
 
@@ -64,12 +61,13 @@ def draw(model: ddx.Model, n: int, seed: int, people: int = 100_000) -> pd.DataF
     rng = np.random.default_rng(seed)
     net, forms = model.network, read_forms()
     crowd = People.drawn(net, people, rng)
-    start, end = (np.array(limit) for limit in age_limits(model.knowledge))
-    reports = Reports.of(model, forms)
+    kb = model.knowledge
+    start, end = (np.array(limit) for limit in age_limits(kb))
+    reports, stated = Reports.of(kb, forms), kb.risk_factors_reported[BALANCED]
     rows = []
     for i, k in enumerate(rng.integers(len(net.causes), size=n).tolist()):
         one = int(rng.choice(people, p=crowd.chance[:, k] / crowd.chance[:, k].sum()))
-        age, factors = crowd.age[one], np.flatnonzero(crowd.context[one] & (rng.random(len(net.risk_factors)) < STATED))
+        age, factors = crowd.age[one], np.flatnonzero(crowd.context[one] & (rng.random(len(net.risk_factors)) < stated))
         present, absent = reports.report(k, int(age), rng)
         years = int(rng.uniform(start[age], end[age]))
         said = [";".join(ids) for ids in ([net.risk_factors[j] for j in factors], present, absent)]
@@ -92,12 +90,13 @@ class Reports:
     graded: list[Ints]
     implies: np.ndarray  # (F, F) whether one implies the other, through others too
     used: np.ndarray  # (F,) findings that reports use
+    incidental: float  # how readily a finding is stated that is not of the cause, beside one that is
     lengths: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, model: ddx.Model, forms: dict[str, Forms]) -> Reports:
-        """Of all causes of a model."""
-        net, kb = model.network.without_syndromes(), model.knowledge
+    def of(cls, kb: KnowledgeBase, forms: dict[str, Forms]) -> Reports:
+        """Of all causes of a knowledge base."""
+        net = ddx.Model(kb, GENERAL).network.without_syndromes()
         words = pd.read_csv(VOCABULARY)
         own = [frequencies(kb, net.findings, cause, forms[cause]) for cause in net.causes]
         anyone = net.share.sum(axis=1) @ net.leak
@@ -110,6 +109,7 @@ class Reports:
             [np.array([net.findings.index(level) for level in levels]) for levels in net.graded.values()],
             implications(net),
             np.isin(net.findings, words.loc[words["kind"] == "finding", "id"]),
+            kb.background_reported[BALANCED],
             list(lengths()),
         )
 
@@ -122,7 +122,7 @@ class Reports:
         level = np.isin(np.arange(len(there)), np.concatenate(self.graded))
         expected = self.typical[cause] + OF_OTHERS * self.typical.mean(axis=0)
         return (
-            self._chosen(np.where(of_cause, 1.0, INCIDENTAL) * (there & self.used), present, rng),
+            self._chosen(np.where(of_cause, 1.0, self.incidental) * (there & self.used), present, rng),
             self._chosen(expected * (~there & self.used & ~level), absent, rng),
         )
 

@@ -1,0 +1,190 @@
+"""What records report, counted in published case reports, and what it is worth that the knowledge base says so.
+
+    python experiments/reported/run.py                       # textbook patients
+    python experiments/reported/run.py --cases CASES.csv     # and published cases (with a column final_diagnosis)
+
+Written are results.csv, figure.png and, below the line "results" of README.md, the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+import ddx
+from ddx.inference.network import Floats
+from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
+from ddx.knowledge.ages import age_limits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent)]
+
+from shared import (  # noqa: E402
+    GREY,
+    OTHER,
+    OURS,
+    THIRD,
+    Cases,
+    Scores,
+    canvas,
+    groups_of_cases,
+    markdown,
+    options_of_cases,
+    publish,
+    run,
+)
+
+SETTINGS = (BALANCED, "primary_care", "neurology_clinic")  # that say something of their records
+ASKED, COMPLAINTS, FACTORS, SHIPPED = NETWORKS = (
+    "everybody asked",
+    "complaints as reported",
+    "risk factors as stated",
+    "as shipped",
+)
+COLOURS = dict(zip(NETWORKS, (GREY, THIRD, OTHER, OURS), strict=True))
+# Complaints of a cause: at least so frequent in it, and so many times as frequent as without it.
+FREQUENT, ABOVE_LEAK = 0.3, 2.5
+DRAWS = 4000
+ALT = "Log score of textbook patients and published cases in four settings, everybody asked and as reported"
+
+
+def main() -> int:
+    return run(options_of_cases(__doc__, HERE), work)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    groups, rows = groups_of_cases(arguments), []
+    for setting in SETTINGS:
+        models = networks(ddx.load("limb", setting))
+        for kind, frame in groups.items():
+            for name, model in models.items():
+                cases = Cases.of(model, frame)
+                rows.append(row(kind, setting, name, cases.scored(model.network)))
+    result = pd.DataFrame(rows)
+    counts = count(ddx.load("limb", GENERAL))
+    publish(HERE, arguments, models[SHIPPED], "", result, f"{table_of_counts(counts)}\n\n{table(result)}", draw(result), ALT)
+
+
+def networks(model: ddx.Model) -> dict[str, ddx.Model]:
+    """The setting of a model with and without what it says of its records; with each alone where it says both."""
+    kb, nothing = model.knowledge, MappingProxyType[str, float]({})
+    bases: dict[str, KnowledgeBase] = {ASKED: replace(kb, background_reported=nothing, risk_factors_reported=nothing)}
+    if model.setting in kb.background_reported and model.setting in kb.risk_factors_reported:
+        bases[COMPLAINTS] = replace(kb, risk_factors_reported=nothing)
+        bases[FACTORS] = replace(kb, background_reported=nothing)
+    bases[SHIPPED] = kb
+    return {name: ddx.Model(own, model.setting) for name, own in bases.items()}
+
+
+def row(kind: str, setting: str, network: str, scores: Scores) -> dict[str, object]:
+    causes = float(scores.posterior.sum(axis=1).mean())
+    return {"cases": kind, "setting": setting, "network": network, **scores.ranks(), "causes": causes}
+
+
+def count(model: ddx.Model) -> dict[str, tuple[float, float]]:
+    """Line of the table -> how many are reported and how many foreseen, or a ratio's value and its interval's ends.
+
+    ``model``: people at large, in whom leaks and risk factors are those of people of the age and sex of a report.
+    """
+    reports = pd.read_csv(HERE / "reports.csv", keep_default_na=False)
+    mentions = pd.read_csv(HERE / "mentions.csv")
+    background, own, factors = of_reports(model, reports, mentions)
+    shares = [background, own, factors]
+    rng = np.random.default_rng(0)
+    drawn = [_ratios(*(part[rng.integers(len(part), size=len(part))] for part in shares)) for _ in range(DRAWS)]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    lines = ("complaints of other origin", "complaints of the cause", "risk factors")
+    found = {line: tuple(part.sum(axis=0)) for line, part in zip(lines, shares, strict=True)}
+    ends = dict(zip(("background_reported", "risk_factors_reported"), zip(low, high, strict=True), strict=True))
+    return found | {name: (value, *ends[name]) for name, value in zip(ends, _ratios(*shares), strict=True)}
+
+
+def of_reports(model: ddx.Model, reports: pd.DataFrame, mentions: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Reported and foreseen (R, 2) a report: complaints of other origin; those of the cause, where it is a modelled one; risk
+    factors.
+    """
+    net, kb = model.network.without_syndromes(), model.knowledge
+    complaints = pd.read_csv(HERE / "complaints.csv")["finding"].tolist()
+    place = [net.findings.index(f) for f in complaints]
+    starts = np.array(age_limits(kb)[0])
+    age = np.searchsorted(starts, reports["age"].to_numpy(dtype=float), side="right") - 1
+    sex = np.array([net.sexes.index(f"sex_{s}") for s in reports["sex"]])
+    readers = ("reader_1", "reader_2")
+    verdicts = {
+        (report, finding): pair
+        for report, finding, *pair in mentions[["report", "finding", *readers]].itertuples(index=False, name=None)
+    }
+    foreign, own = [], []
+    for report, cause, a in zip(reports["report"], reports["cause"], age, strict=True):
+        judged = {f: verdicts.get((report, f), ()) for f in complaints}
+        foreign.append((_mean(judged[f].count("other") for f in complaints if judged[f]), net.leak[a, place].sum()))
+        if cause:
+            links = {f: kb.means.get(f"link:{cause}:{f}", 0.0) for f in complaints}
+            frequent = [f for f, s in links.items() if s > max(FREQUENT, ABOVE_LEAK * kb.means[f"leak:{f}"])]
+            own.append((_mean(judged[f].count("own") for f in frequent if judged[f]), sum(links[f] for f in frequent)))
+    names = sorted({f for text in reports["stated"] for f in text.split(";") if f})
+    at = [net.risk_factors.index(f) for f in names]
+    stated = reports["stated"].str.split(";").map(lambda ids: len([f for f in ids if f]))
+    factors = np.column_stack([stated, net.context_prior[age, sex][:, at].sum(axis=1)])
+    return np.array(foreign), np.array(own), factors
+
+
+def _mean(votes: Iterable[int]) -> float:
+    """Of two readers."""
+    return sum(votes) / 2.0
+
+
+def _ratios(background: Floats, own: Floats, factors: Floats) -> tuple[float, float]:
+    shares = [part[:, 0].sum() / part[:, 1].sum() for part in (background, own, factors)]
+    return shares[0] / shares[1], shares[2]
+
+
+def table_of_counts(counts: dict[str, tuple[float, ...]]) -> str:
+    header = ("in 441 case reports", "reported", "foreseen", "share")
+    lines = [(n, f"{v[0]:.4g}", f"{v[1]:.4g}", f"{v[0] / v[1]:.3f}") for n, v in counts.items() if len(v) == 2]
+    said = [f"`{n}` {v[0]:.2f} ({v[1]:.2f} to {v[2]:.2f})" for n, v in counts.items() if len(v) == 3]
+    return f"{markdown(header, lines)}\n\nRatios, with 95 % intervals (bootstrap over reports): {', '.join(said)}."
+
+
+def table(result: pd.DataFrame) -> str:
+    header = ("cases", "setting", "network", "true causes", "top 1", "top 3", "top 5", "log score", "causes a case")
+    lines = [
+        (
+            *(r.cases, r.setting, r.network, str(r.items), f"{r.top_1:.3f}", f"{r.top_3:.3f}", f"{r.top_5:.3f}"),
+            *(f"{r.log_score:.3f}", f"{r.causes:.2f}"),
+        )
+        for r in result.itertuples(index=False)
+    ]
+    note = "*Everybody asked*: leaks and risk factors as in the studies. *Causes a case*: the sum of the posteriors, mean."
+    return f"{note}\n\n{markdown(header, lines)}"
+
+
+def draw(result: pd.DataFrame) -> Figure:
+    kinds = list(dict.fromkeys(result["cases"]))
+    figure, axes = canvas(len(kinds))
+    for axis, kind in zip(axes, kinds, strict=True):
+        for i, name in enumerate(NETWORKS):
+            own = result[(result["cases"] == kind) & (result["network"] == name)].set_index("setting")
+            place = np.array([SETTINGS.index(setting) for setting in own.index]) + 0.2 * (i - 1.5)
+            axis.bar(place, own["log_score"], width=0.18, color=COLOURS[name], label=name)
+        axis.set(xticks=np.arange(len(SETTINGS)), ylabel="log score, nats a case (less is better)")
+        axis.set_xticklabels([s.replace("_", "\n") for s in SETTINGS], fontsize=9)
+        axis.set_title(f"{kind} cases", loc="left", fontsize=11)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

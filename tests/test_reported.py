@@ -1,0 +1,301 @@
+"""Settings that say what their records report: complaints without a modelled cause, and risk factors that are there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Editor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import SMALL_AGES, SMALL_FACTORS, SMALL_SEXES, SmallModel, assert_bits, layered_evidence, small_knowledge
+from test_admission import CASES, assert_answers
+
+import ddx
+from ddx import sensitivity, validation
+from ddx.draws import posterior_draws, posterior_under
+from ddx.knowledge import read_knowledge
+from ddx.knowledge.schema import COMPLAINTS
+from ddx.logistic import admitted
+from ddx.network import build_network
+from ddx.risk_factors import prior_of_unstated
+
+RATIO, STATED = 0.3, 0.6
+SILENT = 1.0 - STATED
+RATIO_WORDS = (
+    "expected a number above 0, at most 1: how often a complaint without a modelled cause is reported, over one from a cause"
+)
+STATED_WORDS = "expected a number between 0 and 1: how many of the risk factors that are there are stated"
+
+
+def reporting(kb, setting="clinic", *, background=None, factors=None, causes=None):
+    """A knowledge base with the numbers of one setting."""
+
+    def table(number):
+        return MappingProxyType({} if number is None else {setting: number})
+
+    return replace(
+        kb, background_reported=table(background), risk_factors_reported=table(factors), causes_per_patient=table(causes)
+    )
+
+
+class Reported(SmallModel):
+    """The small model with what records report of it, by sums over everything."""
+
+    def __init__(self, setting, kb):
+        found = admitted(kb, setting)
+        at_large = {}
+        if found is not None:
+            share = dict(zip(itertools.product(SMALL_AGES, SMALL_SEXES), found.share.ravel(), strict=True))
+            at_large = {"none_weight": found.none_weight, "scale": found.scale, "share": share}
+        super().__init__(setting, **at_large)
+        self.ratio = kb.background_reported.get(setting, 1.0)
+        self.stated = kb.risk_factors_reported.get(setting, 0.0)
+        self.case = {}
+
+    def answer(self, case):
+        self.case = case
+        return super().answer(case)
+
+    def worlds(self):
+        """Of those whose records say nothing of the risk factors that the case says nothing of."""
+        for age, sex, x, c, weight in super().worlds():
+            silent = [factor for factor in SMALL_FACTORS if factor not in self.case]
+            yield age, sex, x, c, weight * np.prod([1.0 - self.stated * x[factor] for factor in silent])
+
+    def p_present(self, finding, age, causes):
+        leak = self.value.get(f"leak:{finding}@{age}", self.value[f"leak:{finding}"])
+        # What the causes leave out, times the leak that is reported instead of the one that is there.
+        missing = (1.0 - super().p_present(finding, age, causes)) / (1.0 - leak)
+        return 1.0 - missing * (1.0 - self.ratio * leak)
+
+    def p_levels(self, age, causes):
+        """P(level <= v) is a product over the reasons; what nobody reports is no reason."""
+        at_most = np.cumsum(super().p_levels(age, causes))
+        there = np.cumsum(super().p_levels(age, ()))
+        hazard = [1.0 - there[v - 1] / there[v] for v in (1, 2, 3)]
+        reported = np.array([np.prod([1.0 - self.ratio * h for h in hazard[v:]]) for v in range(4)])
+        return np.diff(at_most / there * reported, prepend=0.0)
+
+
+# --- the posteriors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("causes", [None, 1.04], ids=["independent", "as counted"])
+@pytest.mark.parametrize(("background", "factors"), [(RATIO, None), (None, STATED), (RATIO, STATED)])
+def test_posteriors_are_those_of_sums_over_everything(background, factors, causes):
+    kb = reporting(small_knowledge(), background=background, factors=factors, causes=causes)
+    assert_answers(build_network(kb, "clinic"), Reported("clinic", kb), 1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    background=st.floats(0.001, 1.0),
+    factors=st.floats(0.001, 0.999),
+    balanced=st.booleans(),
+    case=st.sampled_from(range(len(CASES))),
+)
+def test_posteriors_are_right_for_any_numbers(background, factors, balanced, case):
+    setting = "balanced" if balanced else "clinic"
+    kb = reporting(small_knowledge(), setting, background=background, factors=factors)
+    net = build_network(kb, setting)
+    result, answer = net.posterior(layered_evidence(net, [CASES[case]])), Reported(setting, kb).answer(CASES[case])
+    np.testing.assert_allclose(result.marginal[0], answer.marginal, rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(result.context[0], answer.context, rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(result.log_evidence[0], answer.log_evidence, rtol=1e-9, atol=1e-12)
+
+
+def test_other_settings_and_bases_without_the_tables_keep_every_bit(tiny):
+    plain, stating = tiny.knowledge, reporting(tiny.knowledge, background=RATIO, factors=STATED)
+    case = {"present": ["tremor", "numbness"], "absent": ["fatigue"], "sex": "female"}
+    for setting in ("general", "balanced"):
+        assert_bits(ddx.Model(stating, setting).diagnose(**case).result, ddx.Model(plain, setting).diagnose(**case).result)
+    ones = reporting(plain, background=1.0)
+    assert_bits(ddx.Model(ones, "clinic").diagnose(**case).result, ddx.Model(plain, "clinic").diagnose(**case).result)
+    changed = ddx.Model(stating, "clinic").diagnose(**case).posterior
+    assert (changed - ddx.Model(plain, "clinic").diagnose(**case).posterior).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("setting", ["primary_care", "balanced"])
+def test_only_leaks_of_complaints_are_smaller_in_limb(limb, setting):
+    kb = limb.knowledge
+    found, plain = build_network(kb, setting), build_network(reporting(kb), setting)
+    ratio = kb.background_reported[setting]
+    told = np.array([finding.kind in COMPLAINTS for finding in kb.findings.values()])
+    assert 100 < told.sum() < 150
+    np.testing.assert_array_equal(found.leak, plain.leak * np.where(told, ratio, 1.0))
+    for name in ("link", "syndrome_link", "syndrome_leak", "finding_syndrome", "context_prior"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_an_absent_complaint_says_the_same_with_any_leak(tiny):
+    """All causes share the leak, and so it cancels where age is known."""
+    case = {"present": ["ck_raised"] if "ck_raised" in tiny.knowledge.findings else ["raised_ck"], "absent": ["tremor"]}
+    case |= {"age": 70, "sex": "male"}
+    told, asked = (
+        ddx.Model(reporting(tiny.knowledge, background=ratio), "clinic").diagnose(**case).posterior for ratio in (RATIO, 1.0)
+    )
+    np.testing.assert_allclose(told, asked, rtol=1e-12)
+
+
+def test_silence_lowers_a_risk_factor_by_the_odds_that_it_would_have_been_stated():
+    prior, nothing = np.array([[0.1, 0.3, 0.5]]), np.full((1, 3), np.nan)
+    alone = np.full(3, -1)
+    found = prior_of_unstated(prior, nothing, alone, SILENT)
+    np.testing.assert_allclose(found / (1.0 - found), SILENT * prior / (1.0 - prior), rtol=1e-15)
+    stated = np.array([[1.0, 0.0, np.nan]])
+    np.testing.assert_array_equal(prior_of_unstated(prior, stated, alone, SILENT)[0, :2], prior[0, :2])
+    assert prior_of_unstated(prior, nothing, alone, 1.0) is prior
+
+
+def test_stated_risk_factors_are_what_they_were(tiny):
+    case = {"present": ["tremor"], "age": 30, "sex": "male", "context": {x.id: False for x in tiny.knowledge.risk_factors}}
+    found, plain = (ddx.Model(reporting(tiny.knowledge, factors=m), "clinic").diagnose(**case) for m in (STATED, None))
+    assert_bits(found.result, plain.result)
+
+
+# --- sensitivity, draws, simulation -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clinic(tiny):
+    return ddx.Model(reporting(tiny.knowledge, background=RATIO, factors=STATED, causes=1.08), "clinic")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"present": ["arm_weakness", "numbness"], "absent": ["tremor"], "age": 70, "sex": "female"},
+        {"present": ["tremor"], "uncertain": {"fatigue": 0.7}, "sex": "male"},
+    ],
+    ids=["known age", "unknown age"],
+)
+def test_every_parameter_moves_posteriors_as_in_networks_built_anew(clinic, case):
+    found = clinic.diagnose(**case)
+    moves = [(p.id, 0.8 * p.value) for p in clinic.knowledge.parameters.values()]
+    posteriors = posterior_under(clinic, found.evidence, [dict([move]) for move in moves])
+    functions = sensitivity.functions.Functions(clinic, found).under(*zip(*moves, strict=True))
+    for move, row, exact in zip(moves, posteriors, functions, strict=True):
+        anew = build_network(clinic.knowledge, "clinic", dict([move])).posterior(found.evidence).marginal[0]
+        np.testing.assert_allclose(row, anew, rtol=1e-10, atol=1e-15, err_msg=str(move))
+        np.testing.assert_allclose(exact, anew, rtol=1e-8, atol=1e-14, err_msg=str(move))
+
+
+def test_draws_of_few_and_of_many_cases_agree(clinic):
+    evidence = clinic.diagnose(present=["tremor"], absent=["numbness"], sex="female").evidence
+    alone = posterior_draws(clinic, evidence, 25, seed=3)
+    rows = pd.DataFrame({"present": ["tremor"] * 41, "absent": ["numbness"] * 41, "sex": ["female"] * 41})
+    many = ddx.cases.encode(clinic.knowledge, *ddx.cases.from_frame(clinic.knowledge, rows), list(range(41))).evidence
+    np.testing.assert_allclose(posterior_draws(clinic, many, 25, seed=3)[:, 7], alone[:, 0], rtol=1e-10)
+
+
+def test_simulated_records_state_risk_factors_as_often_as_the_setting_says(clinic):
+    cases = validation.simulate(clinic, 40_000, seed=1, observed={"context": 0.25})
+    everything = validation.simulate(clinic, 40_000, seed=2)
+    factor = clinic.knowledge.risk_factors[0].id
+
+    def share(frame, column):
+        return frame[column].str.split(";").map(lambda ids: factor in ids).mean()
+
+    there, missing = share(everything, "context"), share(everything, "absent")
+    assert there + missing == pytest.approx(1.0)
+    # Asked for in a quarter; else stated with probability 0.6 where it is there.
+    assert share(cases, "context") == pytest.approx(there * (0.25 + 0.75 * STATED), rel=0.08)
+    assert share(cases, "absent") == pytest.approx(missing * 0.25, rel=0.08)
+
+
+def test_posteriors_of_simulated_records_are_calibrated(clinic):
+    """The mean posterior is the share of those who have the cause, and knows what silence says."""
+    cases = validation.simulate(clinic, 40_000, seed=5, observed={"symptom": 0.3, "context": 0.2})
+    posterior = clinic.score(cases.drop(columns=["final_diagnosis"]))
+    truth = cases["final_diagnosis"].str.split(";")
+    silent = ~(cases["context"].str.cat(cases["absent"], sep=";")).str.contains(clinic.knowledge.risk_factors[0].id)
+    for cause in clinic.network.causes:
+        has = truth.map(lambda ids, cause=cause: cause in ids)
+        for group in (silent, ~silent):
+            spread = np.sqrt(max(has[group].mean(), 1e-3) / group.sum())
+            assert abs(posterior[cause].to_numpy()[group].mean() - has[group].mean()) < 4.0 * spread
+
+
+# --- kb.toml and the command line ---------------------------------------------------------------------------------------------
+
+WRONG = {
+    "background_reported": {
+        "zzz = 0.5": "zzz: unknown setting; allowed: balanced, clinic",
+        "general = 0.5": "general: is all people, not patients; allowed: balanced, clinic",
+        "clinic = 0": f"clinic: got 0, {RATIO_WORDS}",
+        "clinic = 1.2": f"clinic: got 1.2, {RATIO_WORDS}",
+        "clinic = true": f"clinic: got True, {RATIO_WORDS}",
+        "clinic = nan": f"clinic: got nan, {RATIO_WORDS}",
+        "clinic = '0.5'": f"clinic: got '0.5', {RATIO_WORDS}",
+    },
+    "risk_factors_reported": {
+        "general = 0.5": "general: is all people, not patients; allowed: balanced, clinic",
+        "clinic = 0": f"clinic: got 0, {STATED_WORDS}",
+        "clinic = 1": f"clinic: got 1, {STATED_WORDS}",
+        "clinic = -0.5": f"clinic: got -0.5, {STATED_WORDS}",
+        "clinic = inf": f"clinic: got inf, {STATED_WORDS}",
+        "clinic = [0.5]": f"clinic: got [0.5], {STATED_WORDS}",
+    },
+}
+
+
+def problems_with(folder, text):
+    kb = folder / "kb.toml"
+    kb.write_text(kb.read_text(encoding="utf-8") + text, encoding="utf-8")
+    return [str(problem) for problem in read_knowledge(folder)[1]]
+
+
+@pytest.mark.parametrize(("table", "line"), [(table, line) for table, lines in WRONG.items() for line in lines])
+def test_a_wrong_number_is_reported_in_exact_words(table, line, tiny_kb):
+    assert problems_with(tiny_kb, f"\n[{table}]\n{line}\n") == [f"kb.toml.{table}.{WRONG[table][line]}"]
+
+
+@pytest.mark.parametrize("table", WRONG)
+def test_what_is_no_table_is_refused(table, edit: Editor):
+    edit.text("kb.toml", "schema_version = 1", f"schema_version = 1\n{table} = 0.5")
+    assert [str(p) for p in read_knowledge(edit.folder)[1]] == [f"kb.toml.{table}: got 0.5, expected a table"]
+
+
+def run(*arguments):
+    """Standard output of a command that ends well."""
+    command = [sys.executable, "-m", "ddx", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    for file in tiny_kb.iterdir():
+        (old / file.name).write_bytes(file.read_bytes())
+    before = ddx.load(tiny_kb).knowledge.digest
+    assert problems_with(tiny_kb, "\n[background_reported]\nclinic = 0.3\n\n[risk_factors_reported]\nclinic = 0.6\n") == []
+    model = ddx.load(tiny_kb, "clinic")
+    assert model.knowledge.digest != before
+    assert (model.knowledge.background_reported, model.knowledge.risk_factors_reported) == ({"clinic": 0.3}, {"clinic": 0.6})
+    assert model.network.unstated == 0.4
+    out = " ".join(run("kb", "coverage", "--kb", tiny_kb).split())
+    assert (
+        "Complaints reported without a modelled cause, over those from one (kb.toml, held in all analyses): clinic 0.3." in out
+    )
+    assert "Risk factors stated, of those that are there (kb.toml, held in all analyses): clinic 0.6." in out
+    out = run("kb", "diff", old, tiny_kb, "--setting", "clinic")
+    assert "background reported, clinic: not stated -> 0.3" in out
+    assert "risk factors reported, clinic: not stated -> 0.6" in out
+    document = json.loads(run("kb", "diff", old, tiny_kb, "--setting", "clinic", "--json"))
+    assert document["background_reported"] == {"clinic": {"old": None, "new": 0.3}}
+    assert document["risk_factors_reported"] == {"clinic": {"old": None, "new": 0.6}}
+    found = json.loads(run("diagnose", "--kb", tiny_kb, "--setting", "clinic", "--present", "tremor", "--json"))
+    posterior = model.diagnose(present=["tremor"]).posterior
+    assert {cause["id"]: cause["posterior"] for cause in found["causes"]} == posterior[
+        [c["id"] for c in found["causes"]]
+    ].to_dict()
