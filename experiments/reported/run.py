@@ -174,10 +174,13 @@ def draw(result: pd.DataFrame) -> Figure:
     kinds = list(dict.fromkeys(result["cases"]))
     figure, axes = canvas(len(kinds))
     for axis, kind in zip(axes, kinds, strict=True):
-        for i, name in enumerate(NETWORKS):
-            own = result[(result["cases"] == kind) & (result["network"] == name)].set_index("setting")
-            place = np.array([SETTINGS.index(setting) for setting in own.index]) + 0.2 * (i - 1.5)
-            axis.bar(place, own["log_score"], width=0.18, color=COLOURS[name], label=name)
+        own = result[result["cases"] == kind]
+        # Side by side, whether a setting has two networks or four.
+        nth, of = own.groupby("setting").cumcount(), own.groupby("setting")["network"].transform("size")
+        place = own["setting"].map(SETTINGS.index) + 0.2 * (nth - (of - 1) / 2.0)
+        for name in NETWORKS:
+            there = own["network"] == name
+            axis.bar(place[there], own.loc[there, "log_score"], width=0.18, color=COLOURS[name], label=name)
         axis.set(xticks=np.arange(len(SETTINGS)), ylabel="log score, nats a case (less is better)")
         axis.set_xticklabels([s.replace("_", "\n") for s in SETTINGS], fontsize=9)
         axis.set_title(f"{kind} cases", loc="left", fontsize=11)
