@@ -288,6 +288,14 @@ def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
         "Complaints reported without a modelled cause, over those from one (kb.toml, held in all analyses): clinic 0.3." in out
     )
     assert "Risk factors stated, of those that are there (kb.toml, held in all analyses): clinic 0.6." in out
+    factor = model.knowledge.risk_factors[0].id
+    assert "in clinic the network has 0.3 times its direct part: so much is reported (kb.toml)" in run(
+        "kb", "show", "leak:tremor", "--kb", tiny_kb
+    )
+    assert "in clinic" not in run("kb", "show", "leak:raised_ck", "--kb", tiny_kb)
+    assert "in clinic the network has 0.4 times its odds where nothing is said of it (kb.toml)" in run(
+        "kb", "show", f"context:{factor}", "--kb", tiny_kb
+    )
     out = run("kb", "diff", old, tiny_kb, "--setting", "clinic")
     assert "background reported, clinic: not stated -> 0.3" in out
     assert "risk factors reported, clinic: not stated -> 0.6" in out

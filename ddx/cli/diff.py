@@ -13,6 +13,7 @@ from rich.console import Console
 import ddx
 from ddx.cli.show import console
 from ddx.cli.validation import finite, table
+from ddx.knowledge.schema import OF_SETTINGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 EXAMPLES = Path(ddx.__file__).resolve().parents[1] / "experiments" / "examples" / "cases.csv"
 # A move that a reader will notice.
 FAR = 0.01
-# Tables of kb.toml with a number for a setting.
-OF_SETTINGS = ("causes_per_patient", "background_reported", "risk_factors_reported")
 # Spreads that differ by less print alike.
 _SAME = 1e-6
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from ddx.cli.show import console
 from ddx.errors import UsageError, nearest
 from ddx.knowledge import EXPERT, VERBAL, KnowledgeBase, Parameter
+from ddx.knowledge.schema import COMPLAINTS
 from ddx.knowledge.syndromes import brought
 
 _KINDS = {
@@ -223,6 +224,13 @@ def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
         through = brought(kb.means, kb.syndromes, *rest) or 0.0
         if through > parameter.value:
             out.print(f"the network has {through:.4g}: so much the syndromes of {rest[0]} bring, within chance of the studies")
+    said = rest[0].partition("@")[0]
+    if kind == "leak" and said in kb.findings and kb.findings[said].kind in COMPLAINTS:
+        for setting, ratio in kb.background_reported.items():
+            out.print(f"in {setting} the network has {ratio:g} times its direct part: so much is reported (kb.toml)")
+    if kind == "context":
+        for setting, share in kb.risk_factors_reported.items():
+            out.print(f"in {setting} the network has {1.0 - share:.3g} times its odds where nothing is said of it (kb.toml)")
     out.print("pooled from:" if len(parameter.studies) > 1 else "from:")
     for study, made in zip((kb.studies[s] for s in parameter.studies), parameter.estimates, strict=True):
         source = kb.sources[study.source]

@@ -20,6 +20,7 @@ from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
     GENERAL,
+    OF_SETTINGS,
     Cause,
     Context,
     Finding,
@@ -193,10 +194,7 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         studies=MappingProxyType(studies),
         parameters=MappingProxyType(parameters),
         syndromes=MappingProxyType(syndromes),
-        **{
-            name: MappingProxyType({setting: float(x) for setting, x in meta.get(name, {}).items()})
-            for name in ("causes_per_patient", "background_reported", "risk_factors_reported")
-        },
+        **{name: MappingProxyType({setting: float(x) for setting, x in meta.get(name, {}).items()}) for name in OF_SETTINGS},
         digest=digest(folder),
         folder=str(folder),
     )

@@ -15,6 +15,8 @@ AGE_MAX = 120.0
 BALANCED = "balanced"
 GENERAL = "general"
 EXPERT = "expert_estimate"
+# Tables of kb.toml with a number for a setting.
+OF_SETTINGS = ("causes_per_patient", "background_reported", "risk_factors_reported")
 COMPLAINTS = frozenset({"history", "symptom"})  # kinds of findings that patients tell, or not; the others are looked for
 VERBAL = "verbal"  # quality of a source that says in words how frequent something is
 SEXES = ("sex_female", "sex_male")
