@@ -355,7 +355,7 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
             risk_factors=tuple(c.id for c in kb.risk_factors),
             ages=tuple(c.id for c in kb.age_strata),
             sexes=tuple(c.id for c in kb.sexes),
-            graded=kb.graded,
+            graded=dict(kb.graded),
             prevalence=own.prevalence.reshape(n, -1)[s],
             log_odds=np.ascontiguousarray(log_odds[s]),
             context_log_odds=context_log_odds[s],

@@ -1,6 +1,7 @@
 """From a knowledge base to arrays and from evidence to posteriors: against sums over everything, in plain Python."""
 
 import itertools
+import pickle
 import re
 from dataclasses import replace
 from functools import lru_cache
@@ -65,6 +66,12 @@ def test_without_evidence_every_cause_has_the_prevalence_of_the_setting(limb, se
     result = net.posterior(layered_evidence(net, [{}]))
     np.testing.assert_allclose(result.marginal[0], net.prevalence, rtol=1e-12)
     np.testing.assert_allclose(result.log_evidence, 0.0, atol=1e-12)
+
+
+def test_a_pickled_network_gives_the_same(limb):
+    net = build_network(limb, "balanced")
+    case = layered_evidence(net, [{"ptosis": 1, "weakness_side": np.array([0.0, 1.0, 0.0])}])
+    assert_bits(pickle.loads(pickle.dumps(net)).posterior(case), net.posterior(case))
 
 
 @pytest.mark.parametrize("setting", LIMB_SETTINGS)
