@@ -9,6 +9,10 @@ Where a setting says how many causes a patient has, there is one node more, ``pa
 with the probability ``none_weight`` without. The other nodes are those of people at large; to ask about patients, give the
 evidence ``{"patient": "present"}`` with every query.
 
+Where a setting says how many risk factors its records state, silence on one is evidence, on age and sex too: all risk factors
+are nodes then. What is not stated is virtual evidence, with the weights 1 for absent and ``unstated`` of the network for
+present.
+
 A finding with many causes would need a table of 2**parents columns. Beyond ``MAX_PARENTS`` it becomes a chain of small
 tables, each the maximum of the one before and the contribution of one more cause (parent divorcing, Olesen et al. 1989),
 which is exact as well.
@@ -137,9 +141,9 @@ def _variables(net: LayeredNetwork) -> dict[str, list[int]]:
 
 
 def _factors(net: LayeredNetwork, causes: Iterable[str]) -> list[int]:
-    """Risk factors that change one of the causes, and what they require; required ones first."""
+    """Risk factors that change one of the causes, and what they require, required ones first; all where silence is evidence."""
     rows = [net.causes.index(c) for c in causes]
-    used = {int(j) for j in np.flatnonzero(net.context_log_odds[rows].any(axis=0))}
+    used = {int(j) for j in np.flatnonzero(net.context_log_odds[rows].any(axis=0) | (net.unstated < 1.0))}
     used |= {int(net.requires[j]) for j in used if net.requires[j] >= 0}
     return sorted(used, key=lambda j: (net.requires[j] >= 0, j))
 

@@ -15,7 +15,16 @@ import pytest
 from conftest import Editor
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SMALL_AGES, SMALL_FACTORS, SMALL_SEXES, SmallModel, assert_bits, layered_evidence, small_knowledge
+from networks import (
+    SMALL_AGES,
+    SMALL_FACTORS,
+    SMALL_SEXES,
+    SmallModel,
+    assert_bits,
+    layered_evidence,
+    small_knowledge,
+    sub_network,
+)
 from test_admission import CASES, assert_answers
 
 import ddx
@@ -159,6 +168,44 @@ def test_stated_risk_factors_are_what_they_were(tiny):
     case = {"present": ["tremor"], "age": 30, "sex": "male", "context": {x.id: False for x in tiny.knowledge.risk_factors}}
     found, plain = (ddx.Model(reporting(tiny.knowledge, factors=m), "clinic").diagnose(**case) for m in (STATED, None))
     assert_bits(found.result, plain.result)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"present": ["polyuria"], "age": 70, "sex": "male"},
+        {"present": ["sweating"], "absent": ["polyuria"]},
+        {"present": ["sweating"], "context": {"insulin_or_sulfonylurea": True}},
+        {"present": ["polyuria"], "context": {"diabetes": False}, "sex": "female"},
+    ],
+    ids=["known age", "unknown", "what requires another", "what another requires"],
+)
+def test_pgmpy_agrees_where_silence_is_virtual_evidence(case):
+    """Of a part of limb: what the other risk factors say of age and sex counts there as well."""
+    from pgmpy.factors.discrete import TabularCPD
+    from pgmpy.inference import VariableElimination
+
+    model = ddx.load("limb", "balanced")
+    causes = ["diabetic_polyneuropathy", "hypoglycaemia", "stroke"]
+    network = model.to_pgmpy(causes, ["sweating", "polyuria"])
+    evidence = model.diagnose(**case).evidence
+    found = sub_network(model.network, causes).posterior(evidence)
+    hard = {"patient": "present"} | {f: state for state in ("present", "absent") for f in case.get(state, ())}
+    if evidence.age[0] >= 0:
+        hard["age_band"] = model.network.ages[evidence.age[0]]
+    if evidence.sex[0] >= 0:
+        hard["sex"] = model.network.sexes[evidence.sex[0]]
+    silence, states = [[1.0], [model.network.unstated]], ["absent", "present"]
+    soft = []
+    for factor, value in zip(model.network.risk_factors, evidence.context[0], strict=True):
+        if np.isnan(value):
+            soft.append(TabularCPD(factor, 2, silence, state_names={factor: states}))
+        else:
+            hard[factor] = states[int(value)]
+    engine = VariableElimination(network)
+    for cause, right in zip(causes, found.marginal[0], strict=True):
+        answer = engine.query([cause], hard, virtual_evidence=soft, show_progress=False)
+        assert answer.get_value(**{cause: "present"}) == pytest.approx(right, rel=1e-10)
 
 
 # --- sensitivity, draws, simulation -------------------------------------------------------------------------------------------
