@@ -96,7 +96,8 @@ class Model:
         measurements : measurement -> value in the unit that its name ends with
         age : years
         sex : "female" or "male"
-        context : risk factor -> True or False; those not given are summed out
+        context : risk factor -> True or False; those not given are summed out, as less probable where the setting says how
+            many are stated
 
         Raises
         ------
