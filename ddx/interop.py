@@ -11,7 +11,7 @@ evidence ``{"patient": "present"}`` with every query.
 
 Where a setting says how many risk factors its records state, silence on one is evidence, on age and sex too: all risk factors
 are nodes then. What is not stated is virtual evidence, with the weights 1 for absent and ``unstated`` of the network for
-present.
+present; a risk factor that requires another is only spoken of where that is stated to be present.
 
 A finding with many causes would need a table of 2**parents columns. Beyond ``MAX_PARENTS`` it becomes a chain of small
 tables, each the maximum of the one before and the contribution of one more cause (parent divorcing, Olesen et al. 1989),

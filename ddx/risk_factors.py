@@ -35,25 +35,26 @@ def log_stratum_weight(
 def _log_context(observed: Floats, prior: Floats, requires: Ints, unstated: float) -> Floats:
     """Log P(what is stated | stratum) (M,): a risk factor together with those that require it."""
     total = np.zeros(len(observed))
-    silent = 1.0 - prior * (1.0 - unstated)
-    own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, silent))
+    own = np.where(observed == 1.0, prior, np.where(observed == 0.0, 1.0 - prior, 1.0))
     with np.errstate(divide="ignore"):
         for j in np.flatnonzero(requires < 0):
-            children = np.flatnonzero(requires == j)
-            present = prior[:, j] * own[:, children].prod(axis=1)
+            children, x = np.flatnonzero(requires == j), observed[:, j]
+            # Of those in whom it is stated, what requires it would have been stated as often.
+            silent = np.isnan(observed[:, children]) & (x == 1.0)[:, None]
+            of_children = np.where(silent, 1.0 - prior[:, children] * (1.0 - unstated), own[:, children])
+            present = prior[:, j] * of_children.prod(axis=1)
             absent = np.where((observed[:, children] == 1.0).any(axis=1), 0.0, 1.0 - prior[:, j])
-            x = observed[:, j]
             total += np.log(np.where(x == 1.0, present, np.where(x == 0.0, absent, present * unstated + absent)))
     return total
 
 
 def prior_of_unstated(prior: Floats, observed: Floats, requires: Ints, unstated: float) -> Floats:
-    """Frequencies of risk factors (N, C) given what they require, lower where nothing is said of them; as above, by Bayes."""
+    """Frequencies of risk factors (N, C) given what they require, lower where nothing is said of them; as above, by Bayes.
+
+    Nothing is said of what requires an unstated one either way: only beside one that is stated is silence on it evidence.
+    """
     if unstated == 1.0:
         return prior
-    silent = np.isnan(observed)
-    remain = np.where(silent, unstated, 1.0)  # of those who have it, over those who do not
-    for j in np.flatnonzero(requires >= 0):
-        # Who has what it requires may have it too, and nothing is said of that either.
-        remain[:, requires[j]] *= np.where(silent[:, j], 1.0 - prior[:, j] * (1.0 - unstated), 1.0)
-    return np.where(silent, prior * remain / (1.0 - prior + prior * remain), prior)
+    beside = np.where(requires < 0, 1.0, observed[:, requires])
+    silent = np.isnan(observed) & (beside == 1.0)
+    return np.where(silent, prior * unstated / (1.0 - prior + prior * unstated), prior)

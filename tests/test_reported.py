@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from networks import (
     SMALL_AGES,
     SMALL_FACTORS,
+    SMALL_REQUIRES,
     SMALL_SEXES,
     SmallModel,
     assert_bits,
@@ -76,7 +77,9 @@ class Reported(SmallModel):
     def worlds(self):
         """Of those whose records say nothing of the risk factors that the case says nothing of."""
         for age, sex, x, c, weight in super().worlds():
-            silent = [factor for factor in SMALL_FACTORS if factor not in self.case]
+            # What requires one of which nothing is said is not spoken of, there or not.
+            beside = [f for f in SMALL_FACTORS if f not in SMALL_REQUIRES or self.case.get(SMALL_REQUIRES[f]) == 1]
+            silent = [factor for factor in beside if factor not in self.case]
             yield age, sex, x, c, weight * np.prod([1.0 - self.stated * x[factor] for factor in silent])
 
     def p_present(self, finding, age, causes):
@@ -161,6 +164,10 @@ def test_silence_lowers_a_risk_factor_by_the_odds_that_it_would_have_been_stated
     stated = np.array([[1.0, 0.0, np.nan]])
     np.testing.assert_array_equal(prior_of_unstated(prior, stated, alone, SILENT)[0, :2], prior[0, :2])
     assert prior_of_unstated(prior, nothing, alone, 1.0) is prior
+    second_requires_first = np.array([-1, 0, -1])
+    assert prior_of_unstated(prior, nothing, second_requires_first, SILENT)[0].tolist() == [found[0, 0], 0.3, found[0, 2]]
+    beside = prior_of_unstated(prior, np.array([[1.0, np.nan, np.nan]]), second_requires_first, SILENT)
+    assert beside[0].tolist() == [0.1, found[0, 1], found[0, 2]]
 
 
 def test_stated_risk_factors_are_what_they_were(tiny):
@@ -176,8 +183,9 @@ def test_stated_risk_factors_are_what_they_were(tiny):
         {"present": ["sweating"], "absent": ["polyuria"]},
         {"present": ["sweating"], "context": {"insulin_or_sulfonylurea": True}},
         {"present": ["polyuria"], "context": {"diabetes": False}, "sex": "female"},
+        {"present": ["sweating"], "context": {"diabetes": True}},
     ],
-    ids=["known age", "unknown", "what requires another", "what another requires"],
+    ids=["known age", "unknown", "what requires another", "what another requires", "what another requires is there"],
 )
 def test_pgmpy_agrees_where_silence_is_virtual_evidence(case):
     """Of a part of limb: what the other risk factors say of age and sex counts there as well."""
@@ -196,7 +204,10 @@ def test_pgmpy_agrees_where_silence_is_virtual_evidence(case):
         hard["sex"] = model.network.sexes[evidence.sex[0]]
     silence, states = [[1.0], [model.network.unstated]], ["absent", "present"]
     soft = []
-    for factor, value in zip(model.network.risk_factors, evidence.context[0], strict=True):
+    context, requires = evidence.context[0], model.network.requires
+    for factor, value, needed in zip(model.network.risk_factors, context, requires.tolist(), strict=True):
+        if np.isnan(value) and needed >= 0 and context[needed] != 1.0:
+            continue
         if np.isnan(value):
             soft.append(TabularCPD(factor, 2, silence, state_names={factor: states}))
         else:

@@ -17,7 +17,7 @@ GENERAL = "general"
 EXPERT = "expert_estimate"
 # Tables of kb.toml with a number for a setting.
 OF_SETTINGS = ("causes_per_patient", "background_reported", "risk_factors_reported")
-COMPLAINTS = frozenset({"history", "symptom"})  # kinds of findings that patients tell, or not; the others are looked for
+COMPLAINTS = frozenset({"symptom"})  # kinds of findings that patients tell of or not; the others are asked for, or looked for
 VERBAL = "verbal"  # quality of a source that says in words how frequent something is
 SEXES = ("sex_female", "sex_male")
 # Columns of tables of cases and of posteriors: no cause, finding, context or measurement can have one of these names.

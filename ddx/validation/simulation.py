@@ -108,7 +108,9 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
     seen = _observed(kb, n, chance, rng)
     stated = rng.random(context.shape) < chance[CONTEXT]
     if net.unstated < 1.0:  # what nobody asked for is told where it is there
-        stated |= context & (rng.random(context.shape) >= net.unstated)
+        told = context & (rng.random(context.shape) >= net.unstated)
+        beside = np.where(net.requires < 0, True, (stated | told)[:, net.requires])
+        stated |= told & beside
     factors, findings = np.array(net.risk_factors, dtype=object), np.array(net.findings, dtype=object)
     # Of a graded finding with a level the level is said, and that says the others.
     for levels in net.graded.values():

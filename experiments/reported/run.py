@@ -55,6 +55,8 @@ ASKED, COMPLAINTS, FACTORS, SHIPPED = NETWORKS = (
 COLOURS = dict(zip(NETWORKS, (GREY, THIRD, OTHER, OURS), strict=True))
 # Complaints of a cause: at least so frequent in it, and so many times as frequent as without it.
 FREQUENT, ABOVE_LEAK = 0.3, 2.5
+# The risk factors that were looked for.
+LOOKED_FOR = ("diabetes", "hypertension", "smoking", "alcohol_heavy", "atrial_fibrillation")
 DRAWS = 4000
 ALT = "Log score of textbook patients and published cases in four settings, everybody asked and as reported"
 
@@ -106,6 +108,7 @@ def count(model: ddx.Model) -> dict[str, tuple[float, float]]:
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     lines = ("complaints of other origin", "complaints of the cause", "risk factors")
     found = {line: tuple(part.sum(axis=0)) for line, part in zip(lines, shares, strict=True)}
+    found |= absences(model, reports)
     ends = dict(zip(("background_reported", "risk_factors_reported"), zip(low, high, strict=True), strict=True))
     return found | {name: (value, *ends[name]) for name, value in zip(ends, _ratios(*shares), strict=True)}
 
@@ -130,14 +133,33 @@ def of_reports(model: ddx.Model, reports: pd.DataFrame, mentions: pd.DataFrame) 
         judged = {f: verdicts.get((report, f), ()) for f in complaints}
         foreign.append((_mean(judged[f].count("other") for f in complaints if judged[f]), net.leak[a, place].sum()))
         if cause:
-            links = {f: kb.means.get(f"link:{cause}:{f}", 0.0) for f in complaints}
-            frequent = [f for f, s in links.items() if s > max(FREQUENT, ABOVE_LEAK * kb.means[f"leak:{f}"])]
-            own.append((_mean(judged[f].count("own") for f in frequent if judged[f]), sum(links[f] for f in frequent)))
-    names = sorted({f for text in reports["stated"] for f in text.split(";") if f})
-    at = [net.risk_factors.index(f) for f in names]
+            frequent = frequent_in(kb, cause, complaints)
+            own.append((_mean(judged[f].count("own") for f in frequent if judged[f]), sum(frequent.values())))
+    at = [net.risk_factors.index(f) for f in LOOKED_FOR]
     stated = reports["stated"].str.split(";").map(lambda ids: len([f for f in ids if f]))
     factors = np.column_stack([stated, net.context_prior[age, sex][:, at].sum(axis=1)])
     return np.array(foreign), np.array(own), factors
+
+
+def frequent_in(kb: KnowledgeBase, cause: str, complaints: list[str]) -> dict[str, float]:
+    """Complaints that a cause often brings, and how often it does."""
+    links = {f: kb.means.get(f"link:{cause}:{f}", 0.0) for f in complaints}
+    return {f: s for f, s in links.items() if s > max(FREQUENT, ABOVE_LEAK * kb.means[f"leak:{f}"])}
+
+
+def absences(model: ddx.Model, reports: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Complaints that are said to be absent, and how many are: those that the cause often brings, and those without a link."""
+    complaints, kb = pd.read_csv(HERE / "complaints.csv")["finding"].tolist(), model.knowledge
+    denied = set(pd.read_csv(HERE / "absences.csv").itertuples(index=False, name=None))
+    frequent, foreign = np.zeros(2), np.zeros(2)
+    for report, cause in zip(reports["report"], reports["cause"], strict=True):
+        if cause:
+            for finding, s in frequent_in(kb, cause, complaints).items():
+                frequent += (report, finding) in denied, 1.0 - s
+            for finding in complaints:
+                if f"link:{cause}:{finding}" not in kb.means:
+                    foreign += (report, finding) in denied, 1.0 - kb.means[f"leak:{finding}"]
+    return {"absences of frequent complaints": tuple(frequent), "absences of complaints without a link": tuple(foreign)}
 
 
 def _mean(votes: Iterable[int]) -> float:
