@@ -3,7 +3,7 @@
     python experiments/leak/run.py
 
 A leak is the probability that a finding (or a syndrome) is present without any modelled cause. The frequency of a finding in a
-cause stays: where it was 0.3 with a leak of 0.1 it is 0.3 without one, and the link makes up the difference.
+cause that studies count stays: where it was 0.3 with a leak of 0.1 it is 0.3 without one, and the link makes up the difference.
 Written are results.csv, figure.png and, below the line "results" of README.md, the table.
 """
 
