@@ -56,7 +56,7 @@ COLOURS = dict(zip(NETWORKS, (GREY, THIRD, OTHER, OURS), strict=True))
 # Complaints of a cause: at least so frequent in it, and so many times as frequent as without it.
 FREQUENT, ABOVE_LEAK = 0.3, 2.5
 DRAWS = 4000
-ALT = "Log score of textbook patients and published cases in four settings, everybody asked and as reported"
+ALT = "Log score of textbook patients and published cases in three settings, everybody asked and as reported"
 
 
 def main() -> int:
