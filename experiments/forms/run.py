@@ -241,9 +241,10 @@ def draw(result: pd.DataFrame) -> Figure:
     shown = {"no forms": GREY, "forms, sourced frequencies": OURS, "forms, frequencies of the readers": OTHER}
     for axis, kind in zip(axes, kinds, strict=True):
         own = result[result["cases"] == kind].set_index("network")
-        for name, colour in shown.items():
+        for i, (name, colour) in enumerate(shown.items()):
             hits = own.loc[name + COUNTED, ["top_1", "top_3", "top_5"]].to_numpy(dtype=float)
-            axis.plot(np.arange(3), hits, "o-", color=colour, label=name, lw=1.2, markersize=6)
+            # Beside each other, so that equal ones are seen.
+            axis.plot(np.arange(3) + 0.06 * (i - 1), hits, "o-", color=colour, label=name, lw=1.2, markersize=6)
         axis.set(xticks=np.arange(3), xticklabels=["top 1", "top 3", "top 5"], ylim=(0.6, 1.0), xlim=(-0.3, 2.3))
         axis.set_title(f"{kind} ({int(own['items'].iloc[0])}){COUNTED}", loc="left", fontsize=11)
     handles, labels = axes[0].get_legend_handles_labels()

@@ -58,7 +58,7 @@ FREQUENT, ABOVE_LEAK = 0.3, 2.5
 # The risk factors that were looked for.
 LOOKED_FOR = ("diabetes", "hypertension", "smoking", "alcohol_heavy", "atrial_fibrillation")
 DRAWS = 4000
-ALT = "Log score of textbook patients and published cases in four settings, everybody asked and as reported"
+ALT = "Log score of textbook patients and published cases in three settings, everybody asked and as reported"
 
 
 def main() -> int:
