@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -369,3 +371,49 @@ def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
     assert {cause["id"]: cause["posterior"] for cause in found["causes"]} == posterior[
         [c["id"] for c in found["causes"]]
     ].to_dict()
+
+
+# --- the counts -------------------------------------------------------------------------------------------------------------
+
+COUNTS = Path(__file__).parents[1] / "experiments" / "reported"
+
+
+def rows(name):
+    with (COUNTS / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_numbers_of_limb_are_those_counted_in_reports(limb):
+    """Anew, line by line, from the files and the knowledge base."""
+    kb = limb.knowledge
+    people = ddx.Model(kb, "general").network.without_syndromes()
+    complaints = [row["finding"] for row in rows("complaints.csv")]
+    votes = {(row["report"], row["finding"]): (row["reader_1"], row["reader_2"]) for row in rows("mentions.csv")}
+    other = own = leaks = links = stated = there = 0.0
+    for report in rows("reports.csv"):
+        age = [c.age_from <= float(report["age"]) < c.age_to for c in kb.age_strata].index(True)
+        sex = kb.sexes[0].id != f"sex_{report['sex']}"
+        stated += len([factor for factor in report["stated"].split(";") if factor])
+        for factor in ("diabetes", "hypertension", "smoking", "alcohol_heavy", "atrial_fibrillation"):
+            there += people.context_prior[age, int(sex), people.risk_factors.index(factor)]
+        for finding in complaints:
+            said = votes.get((report["report"], finding), ())
+            other += said.count("other") / 2
+            leaks += people.leak[age, people.findings.index(finding)]
+            s = kb.means.get(f"link:{report['cause']}:{finding}", 0.0)
+            if s > max(0.3, 2.5 * kb.means[f"leak:{finding}"]):
+                own += said.count("own") / 2
+                links += s
+    assert (other, own, stated) == (37.0, 39.0, 188.0)
+    assert kb.background_reported["balanced"] == round(other / leaks / (own / links), 2)
+    assert kb.risk_factors_reported["balanced"] == round(stated / there, 1)
+    assert all(kb.findings[finding].kind in COMPLAINTS for finding in complaints)
+
+
+def test_the_table_of_the_page_has_these_counts(limb):
+    page = (COUNTS / "README.md").read_text(encoding="utf-8")
+    for line in ("| complaints of other origin | 37 | ", "| complaints of the cause | 39 | ", "| risk factors | 188 | "):
+        assert line in page
+    ratio, share = limb.knowledge.background_reported["balanced"], limb.knowledge.risk_factors_reported["balanced"]
+    assert f"`background_reported` {ratio:.2f} (" in page
+    assert f"`risk_factors_reported` {share:.1f}" in page
