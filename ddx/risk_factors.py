@@ -14,9 +14,7 @@ from ddx.inference import log_total
 from ddx.inference.network import Floats, Ints
 
 
-def log_stratum_weight(
-    share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints, unstated: float = 1.0
-) -> Floats:
+def log_stratum_weight(share: Floats, prior: Floats, observed: Floats, requires: Ints, case: Ints, unstated: float) -> Floats:
     """Log P(stratum | what is stated of risk factors) (M,).
 
     Parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddx.errors import Problem, nearest
-from ddx.knowledge.schema import BALANCED, GENERAL
+from ddx.knowledge.schema import BALANCED, GENERAL, OF_SETTINGS
 from ddx.knowledge.tables import control_characters
 
 SCHEMA_VERSION = 1
@@ -24,7 +24,7 @@ _KEYS = {
     "settings": dict,
     "measurements": dict,
 }
-# Optional tables with a number for a setting: whether it can be one, and what it is.
+# What can be a number of a setting, and what the number is.
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "causes_per_patient": (lambda x: 1.0 < x < math.inf, "a number above 1: causes of a patient who has any, mean"),
     "background_reported": (
@@ -36,7 +36,7 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
         "a number between 0 and 1: how many of the risk factors that are there are stated",
     ),
 }
-_OPTIONAL = dict.fromkeys(_NUMBERS, dict)
+_OPTIONAL = dict.fromkeys(OF_SETTINGS, dict)
 _WORDS = {str: "text", int: "a whole number", dict: "a table"}
 # Tables and lists within each other: measurements, one of them, its findings, one of them, and a few that will be refused in
 # their place.
@@ -109,7 +109,8 @@ def _setting_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not isinstance(value, str):
             yield f"settings.{key}", f"got {value!r}, expected the population in words"
     patients = [setting for setting in known if setting != GENERAL]
-    for name, (possible, expected) in _NUMBERS.items():
+    for name in OF_SETTINGS:
+        possible, expected = _NUMBERS[name]
         for key, value in meta.get(name, {}).items():
             if key not in patients:
                 why = "is all people, not patients" if key == GENERAL else f"unknown setting{nearest(key, patients)}"

@@ -74,8 +74,8 @@ def work(arguments: argparse.Namespace) -> None:
                 cases = Cases.of(model, frame)
                 rows.append(row(kind, setting, name, cases.scored(model.network)))
     result = pd.DataFrame(rows)
-    counts = count(ddx.load("limb", GENERAL))
-    publish(HERE, arguments, models[SHIPPED], "", result, f"{table_of_counts(counts)}\n\n{table(result)}", draw(result), ALT)
+    counted = table_of_counts(*count(ddx.load("limb", GENERAL)))
+    publish(HERE, arguments, models[SHIPPED], "", result, f"{counted}\n\n{table(result)}", draw(result), ALT)
 
 
 def networks(model: ddx.Model) -> dict[str, ddx.Model]:
@@ -94,23 +94,19 @@ def row(kind: str, setting: str, network: str, scores: Scores) -> dict[str, obje
     return {"cases": kind, "setting": setting, "network": network, **scores.ranks(), "causes": causes}
 
 
-def count(model: ddx.Model) -> dict[str, tuple[float, float]]:
-    """Line of the table -> how many are reported and how many foreseen, or a ratio's value and its interval's ends.
+def count(model: ddx.Model) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Line of the table -> how many are reported and how many foreseen; and ratio -> its value and the ends of its interval.
 
     ``model``: people at large, in whom leaks and risk factors are those of people of the age and sex of a report.
     """
     reports = pd.read_csv(HERE / "reports.csv", keep_default_na=False)
-    mentions = pd.read_csv(HERE / "mentions.csv")
-    background, own, factors = of_reports(model, reports, mentions)
-    shares = [background, own, factors]
+    shares = of_reports(model, reports, pd.read_csv(HERE / "mentions.csv"))
+    lines = ("complaints of other origin", "complaints of the cause", "risk factors")
+    counts = {line: part.sum(axis=0) for line, part in zip(lines, shares, strict=True)} | absences(model, reports)
     rng = np.random.default_rng(0)
     drawn = [_ratios(*(part[rng.integers(len(part), size=len(part))] for part in shares)) for _ in range(DRAWS)]
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    lines = ("complaints of other origin", "complaints of the cause", "risk factors")
-    found = {line: tuple(part.sum(axis=0)) for line, part in zip(lines, shares, strict=True)}
-    found |= absences(model, reports)
-    ends = dict(zip(("background_reported", "risk_factors_reported"), zip(low, high, strict=True), strict=True))
-    return found | {name: (value, *ends[name]) for name, value in zip(ends, _ratios(*shares), strict=True)}
+    values = np.vstack([_ratios(*shares), np.quantile(drawn, [0.025, 0.975], axis=0)])
+    return counts, dict(zip(("background_reported", "risk_factors_reported"), values.T, strict=True))
 
 
 def of_reports(model: ddx.Model, reports: pd.DataFrame, mentions: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
@@ -147,7 +143,7 @@ def frequent_in(kb: KnowledgeBase, cause: str, complaints: list[str]) -> dict[st
     return {f: s for f, s in links.items() if s > max(FREQUENT, ABOVE_LEAK * kb.means[f"leak:{f}"])}
 
 
-def absences(model: ddx.Model, reports: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def absences(model: ddx.Model, reports: pd.DataFrame) -> dict[str, Floats]:
     """Complaints that are said to be absent, and how many are: those that the cause often brings, and those without a link."""
     complaints, kb = pd.read_csv(HERE / "complaints.csv")["finding"].tolist(), model.knowledge
     denied = set(pd.read_csv(HERE / "absences.csv").itertuples(index=False, name=None))
@@ -159,7 +155,7 @@ def absences(model: ddx.Model, reports: pd.DataFrame) -> dict[str, tuple[float, 
             for finding in complaints:
                 if f"link:{cause}:{finding}" not in kb.means:
                     foreign += (report, finding) in denied, 1.0 - kb.means[f"leak:{finding}"]
-    return {"absences of frequent complaints": tuple(frequent), "absences of complaints without a link": tuple(foreign)}
+    return {"absences of frequent complaints": frequent, "absences of complaints without a link": foreign}
 
 
 def _mean(votes: Iterable[int]) -> float:
@@ -172,10 +168,10 @@ def _ratios(background: Floats, own: Floats, factors: Floats) -> tuple[float, fl
     return shares[0] / shares[1], shares[2]
 
 
-def table_of_counts(counts: dict[str, tuple[float, ...]]) -> str:
+def table_of_counts(counts: dict[str, Floats], ratios: dict[str, Floats]) -> str:
     header = ("in 441 case reports", "reported", "foreseen", "share")
-    lines = [(n, f"{v[0]:.4g}", f"{v[1]:.4g}", f"{v[0] / v[1]:.3f}") for n, v in counts.items() if len(v) == 2]
-    said = [f"`{n}` {v[0]:.2f} ({v[1]:.2f} to {v[2]:.2f})" for n, v in counts.items() if len(v) == 3]
+    lines = [(name, f"{said:.4g}", f"{there:.4g}", f"{said / there:.3f}") for name, (said, there) in counts.items()]
+    said = [f"`{name}` {value:.2f} ({low:.2f} to {high:.2f})" for name, (value, low, high) in ratios.items()]
     return f"{markdown(header, lines)}\n\nRatios, with 95 % intervals (bootstrap over reports): {', '.join(said)}."
 
 
