@@ -56,6 +56,7 @@ def _arrays(rows: Rows) -> Arrays:
         lead(net.finding_syndrome, 3),
         np.ascontiguousarray(rows.depends),
         net.requires,
+        net.cause,
     )
 
 

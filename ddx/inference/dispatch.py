@@ -65,7 +65,7 @@ class Solved:
     @classmethod
     def empty(cls, n: int, network: Network, alike: Alike) -> Solved:
         """Room for n cases."""
-        shapes = ((n,), (n, network.n_causes), (n, network.n_context), (n, network.n_syndromes), (n,), (n,), (n,))
+        shapes = ((n,), (n, network.n_distinct), (n, network.n_context), (n, network.n_syndromes), (n,), (n,), (n,))
         evidence, marginal, context, syndrome, leak, no_cause, doubles = (np.full(shape, np.nan) for shape in shapes)
         return cls(evidence, marginal, context, syndrome, leak, no_cause, doubles, alike)
 
@@ -259,7 +259,7 @@ def dense_rows(rows: Rows) -> Booleans:
 def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
     """Layout and program of a case of its own, and the doubles that it needs."""
     plan = plan_case if compiled is None else compiled.plan_case
-    layout, program, doubles = plan(*rows.on(i), first, effort)
+    layout, program, doubles = plan(*rows.on(i), first, rows.network.cause, effort)
     return layout, program, float(doubles)
 
 
@@ -268,13 +268,14 @@ def plan_in_group(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
     if not dense[i]:
         return plan_of(rows, i, first, None, EFFORT)
     _, syndrome_on, _, seen, *_ = rows.on(i)
-    return _dense(int(rows.n_positive[i]), rows.network.n_causes, seen.tobytes(), syndrome_on.tobytes())
+    return _dense(int(rows.n_positive[i]), rows.network.cause.tobytes(), seen.tobytes(), syndrome_on.tobytes())
 
 
 @lru_cache(maxsize=256)
-def _dense(m: int, n_causes: int, seen: bytes, syndrome_on: bytes) -> Planned:
+def _dense(m: int, cause: bytes, seen: bytes, syndrome_on: bytes) -> Planned:
     """The plan for m positive findings to which every cause and every syndrome seen (J,) may link; no context matters."""
-    syndromes = np.frombuffer(seen, dtype=np.bool_)
+    syndromes, of_cause = np.frombuffer(seen, dtype=np.bool_), np.frombuffer(cause, dtype=np.intp)
+    n_causes = len(of_cause)
     layout, program, doubles = plan_case(
         np.ones((m, n_causes), dtype=np.bool_),
         np.frombuffer(syndrome_on, dtype=np.bool_).reshape(len(syndromes), n_causes),
@@ -284,6 +285,7 @@ def _dense(m: int, n_causes: int, seen: bytes, syndrome_on: bytes) -> Planned:
         np.zeros(0, dtype=np.bool_),
         np.zeros(0, dtype=np.intp),
         np.arange(n_causes + 1),
+        of_cause,
         EFFORT,
     )
     return layout, program, float(doubles)
@@ -349,8 +351,8 @@ def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, den
     result.doubles[at] = raw.doubles
     with np.errstate(invalid="ignore", over="ignore"):
         joint = part.weight * raw.slope
-        if joint.shape[1] > rows.network.n_causes:
-            joint = np.add.reduceat(joint, part.first[:-1], axis=1)
+        if joint.shape[1] > rows.network.n_distinct:
+            joint = np.add.reduceat(joint, first_of_causes(rows.network, part.first), axis=1)
         # Rounding can exceed 1 by an ulp.
         result.marginal[at] = joint if rows.question == "only" else np.minimum(joint, 1.0)
         result.context[at] = np.minimum(raw.context, 1.0)
@@ -359,6 +361,11 @@ def _put(rows: Rows, chosen: Ints, tables: Tables, raw: Raw, result: Solved, den
     for i in np.flatnonzero(raw.log_mantissa < DOUBT):
         row = int(chosen[i])
         _solve_widely(rows, row, result, plan_in_group(rows, row, tables.first, dense))
+
+
+def first_of_causes(network: Network, first: Ints) -> Ints:
+    """Where the entries of every cause (n_distinct,) start, those of all its forms, from where those of a form do (K + 1,)."""
+    return first[np.searchsorted(network.cause, np.arange(network.n_distinct))]
 
 
 def _solve_widely(rows: Rows, i: int, result: Solved, planned: Planned) -> None:
@@ -370,7 +377,7 @@ def _solve_widely(rows: Rows, i: int, result: Solved, planned: Planned) -> None:
     tables = alone.tables(alone.unknown[0], np.longdouble)
     raw = run_numpy(alone, np.zeros(1, dtype=np.intp), tables, planned, np.longdouble)
     with np.errstate(invalid="ignore"):
-        joint = np.add.reduceat(tables.weight * raw.slope, tables.first[:-1], axis=1)
+        joint = np.add.reduceat(tables.weight * raw.slope, first_of_causes(rows.network, tables.first), axis=1)
         result.marginal[at] = np.minimum(joint, 1.0)
         result.context[at] = np.minimum(raw.context, 1.0)
         result.syndrome[at] = np.minimum(raw.syndrome, 1.0)

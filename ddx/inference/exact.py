@@ -143,11 +143,12 @@ def findings_without_cause(problem: Problem, kernel: Kernel, memory_gib: float) 
 def log_no_cause(problem: Problem, kernel: Kernel, memory_gib: float, *, only: bool = False) -> Solved:
     """Log P(no cause | observed context) as ``log_evidence`` (N or 1,); ``only``: P(only k) / P(no cause) as ``marginal``."""
     net, n = problem.network, len(problem.findings)
+    first = np.searchsorted(net.cause, np.arange(net.n_distinct))  # no form of a cause is there: the cause is not
     alone = Network(
-        net.prior,
-        np.zeros((0, net.n_causes)),
+        net.prior[..., first],
+        np.zeros((0, net.n_distinct)),
         np.zeros(0),
-        context_log_odds=net.context_log_odds,
+        context_log_odds=net.context_log_odds[..., first, :],
         context_prior=net.context_prior,
         requires=net.requires,
         copy=False,

@@ -154,6 +154,7 @@ def _backward(
     lanes: int,
     block: Block,
     before: Floats,
+    base: Floats,
     adjoint: Floats,
     space: Workspace,
     slopes: Slopes,
@@ -172,11 +173,11 @@ def _backward(
             inner(before, adjoint, other, width, shifts, slopes.absent, table, lanes)
             _link_slopes(program, s, lanes, block, before, adjoint, space, slopes.link)
         if lanes > 1 and size > 1 and len(shifts) == 0:
-            meet(size, lanes, table, absent, present, before, 0, work, adjoint, other)
+            meet(size, lanes, table, absent, present, base, 0, work, adjoint, other)
             fold(other, size // 2, lanes)
             copy(other, 0, slopes.present, table * lanes, lanes)
         else:
-            inner(before, work, other, width, shifts, slopes.present, table, lanes)
+            inner(base, work, other, width, shifts, slopes.present, table, lanes)
             mix(size, lanes, shifts, table, absent, present, adjoint, work, adjoint)
     elif action == OBSERVE:
         if full:
@@ -261,4 +262,6 @@ def solve(
             if program.action[s] == SUM_OUT:
                 scale(adjoint, size // 2 // lanes, lanes, space.scale[s * lanes : (s + 1) * lanes])
             before = store[program.offset[s] * lanes : program.offset[s] * lanes + size]
-            _backward(program, s, lanes, block, before, adjoint, space, slopes, full)
+            b = s if full else program.since[s]
+            base = store[program.offset[b] * lanes : program.offset[b] * lanes + size]
+            _backward(program, s, lanes, block, before, base, adjoint, space, slopes, full)

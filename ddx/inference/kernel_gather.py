@@ -22,6 +22,7 @@ class Arrays(NamedTuple):
     finding_syndrome: Floats  # (., F, J)
     depends: Booleans  # (K, C)
     requires: Ints  # (C,)
+    cause: Ints  # (K,)
 
 
 class Cases(NamedTuple):

@@ -35,7 +35,7 @@ def solve_lanes(
     """
     absent, present, link, escape, high_of, leave, factor = block
     action, subject, width, shift, table = program.action, program.subject, program.width, program.shift, program.table
-    axis_first, axis_shift, offset = program.axis_first, program.axis_shift, program.offset
+    axis_first, axis_shift, offset, since = program.axis_first, program.axis_shift, program.offset, program.since
     bit_first, bit_shift, bit_link = program.bit_first, program.bit_shift, program.bit_link
     states, adjoint, work, room, scales = space.store, space.state, space.work, space.other, space.scale
     to_present, to_marginal = slopes.present, slopes.marginal
@@ -84,7 +84,7 @@ def solve_lanes(
         mantissa[lane] = states[U(after) + lane]
         adjoint[lane] = 1.0 / mantissa[lane]
     for s in range(n_steps - 1, -1, -1):
-        size, at = 1 << width[s], offset[s] * lanes
+        size, at, base = 1 << width[s], offset[s] * lanes, offset[since[s]] * lanes
         p = U(at)
         if action[s] == ABSORB:
             copy(adjoint, 0, work, 0, size * lanes)
@@ -99,11 +99,11 @@ def solve_lanes(
                     one_link(True, size, bit_shift[b], bit_link[b], lanes, link, escape, work, 0, work, 0)
                 b += 2
             if size > 1:
-                meet(size, lanes, table[s], absent, present, states, at, work, adjoint, room)
+                meet(size, lanes, table[s], absent, present, states, base, work, adjoint, room)
                 fold(room, size // 2, lanes)
             else:
                 for lane in range(n):
-                    room[lane] = states[p + lane] * work[lane]
+                    room[lane] = states[U(base) + lane] * work[lane]
                 blend(size, lanes, table[s], absent, present, adjoint, 0, work, 0, adjoint, 0)
             copy(room, 0, to_present, table[s] * lanes, lanes)
         elif action[s] == OBSERVE:

@@ -33,7 +33,7 @@ def solve_small(program: Program, block: Block, space: Workspace, slopes: Slopes
     absent, present, link, leave, factor = block.absent, block.present, block.link, block.leave, block.factor
     high_of, slots = block.entry, len(block.entry)
     action, subject, width, shift, table = program.action, program.subject, program.width, program.shift, program.table
-    axis_first, axis_shift, offset = program.axis_first, program.axis_shift, program.offset
+    axis_first, axis_shift, offset, since = program.axis_first, program.axis_shift, program.offset, program.since
     bit_first, bit_shift, bit_link = program.bit_first, program.bit_shift, program.bit_link
     state, store, work, scales = space.state, space.store, space.work, space.scale
     exponent = 0
@@ -82,7 +82,7 @@ def solve_small(program: Program, block: Block, space: Workspace, slopes: Slopes
     adjoint = state
     adjoint[0] = 1.0 / mantissa
     for s in range(len(action) - 1, -1, -1):
-        size, before = 1 << width[s], offset[s]
+        size, before, base = 1 << width[s], offset[s], offset[since[s]]
         if action[s] == ABSORB:
             for i in range(size):
                 work[i] = adjoint[i]
@@ -95,7 +95,7 @@ def solve_small(program: Program, block: Block, space: Workspace, slopes: Slopes
             a, p = absent[table[s]], present[table[s]]
             for i in range(size):
                 adjoint[i] = a * adjoint[i] + p * work[i]
-                work[i] *= store[before + i]
+                work[i] *= store[base + i]
             slopes.present[table[s]] = _sum(work, size)
         elif action[s] == OBSERVE:
             for i in range(size):

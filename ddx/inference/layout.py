@@ -50,6 +50,7 @@ def assemble(
     depends: Booleans,
     unknown: Booleans,
     requires: Ints,
+    of_cause_: Ints,
     held: bool,
 ) -> Layout:
     """The layout of a case.
@@ -120,6 +121,18 @@ def assemble(
     touched = np.empty((3, most), np.intp)
     touch_slot, context_slot, bit_slot = touched[0], touched[1], touched[2]
     touches, contexts, bits = 0, 0, 0
+    # Forms of a cause are absorbed one after the other, all or none of them.
+    together = np.zeros(n_causes + 1, np.intp)
+    for k in range(n_causes):
+        any_of = of_cause[k] >= 0
+        for x in range(n_context if opened > 0 else 0):
+            any_of = any_of or (unknown[x] and depends[k, x])
+        for j in range(n_syndromes):
+            any_of = any_of or (seen[j] and syndrome_on[j, k])
+        for b in range(m):
+            any_of = any_of or (of_bit[b] >= 0 and link_on[b, k])
+        if any_of:
+            together[of_cause_[k]] = 1
     for k in range(n_causes):
         for x in range(n_context if opened > 0 else 0):
             if unknown[x] and depends[k, x]:
@@ -150,7 +163,7 @@ def assemble(
         for i in range(bit_first[absorbed], bits):
             touch_slot[touches] = bit_slot[i]
             touches += 1
-        if touches > touch_first[absorbed]:
+        if together[of_cause_[k]] == 1:
             cause[absorbed] = k
             absorbed += 1
             touch_first[absorbed], context_first[absorbed], bit_first[absorbed] = touches, contexts, bits
@@ -193,7 +206,7 @@ def assemble(
     )
 
 
-def search(layout: Layout, effort: float) -> tuple[Ints, float]:
+def search(layout: Layout, of_cause_: Ints, effort: float) -> tuple[Ints, float]:
     """An order of the absorbed causes (A,) under which few slots are in hand at once, and the doubles of all its states.
 
     Greedy (always the cause after which the state is smallest), then hill climbing: a cause moves to another place if the
@@ -286,4 +299,16 @@ def search(layout: Layout, effort: float) -> tuple[Ints, float]:
                 order[position] = order[position + step]
                 position += step
             order[target] = a
-    return order, current
+    # Forms of a cause side by side, where the first of them stands.
+    for a in range(n):
+        taken[a] = 0
+    regrouped, place = np.empty(n, np.intp), 0
+    for t in range(n):
+        if taken[order[t]] == 0:
+            c = of_cause_[layout.cause[order[t]]]
+            for a in range(n):
+                if of_cause_[layout.cause[a]] == c:
+                    regrouped[place] = a
+                    taken[a] = 1
+                    place += 1
+    return regrouped, current

@@ -10,7 +10,7 @@ import numpy as np
 from ddx.inference import kernel_rows
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints, Network
-from ddx.inference.rows import LOG_BOUND, Groups, Rows, Tables, expit, two_parts
+from ddx.inference.rows import LOG_BOUND, Groups, Rows, Tables, expit, of_forms, two_parts
 
 Lists = tuple[Ints, Ints]  # bounds (n + 1,) and findings
 
@@ -110,7 +110,10 @@ class ListedRows(Rows):
         first, which = distinct([self.log_odds])
         if len(self.log_odds) < len(self.at):
             which = np.zeros(len(self.at), dtype=np.intp)
-        return expit(-self.log_odds[first]), expit(self.log_odds[first]), which
+        absent, present = expit(-self.log_odds[first]), expit(self.log_odds[first])
+        if self.network.has_forms:
+            absent, present = of_forms(absent, present, self.network.share)
+        return absent, present, which
 
     def log_no_cause(self) -> Floats:
         """``Rows.log_no_cause``."""
@@ -126,7 +129,9 @@ class ListedRows(Rows):
         if (absent == 0.0).any():
             return super().tables(unknown, dtype)
         scaled, joint, unit = kernel_rows.join(absent, present, which, np.exp(self.log_escape))
-        return Tables(np.arange(self.network.n_causes + 1), scaled, joint, np.log(unit, out=unit).sum(axis=1), joint)
+        first, log_scale = np.arange(self.network.n_causes + 1), np.log(unit, out=unit).sum(axis=1)
+        weight = self._first_of_forms(first, scaled, joint) if self.network.has_forms else joint
+        return Tables(first, scaled, joint, log_scale, weight)
 
 
 def _flat(lists: Lists) -> tuple[Ints, Ints]:

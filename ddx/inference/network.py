@@ -46,6 +46,11 @@ class Network:
         those without any cause are among the people that cases come from. 1: causes are independent given the context.
         Below, one of them makes the others rarer among these people than they are at large (Berkson 1946). What is left of a
         probability is known to 1e-16 of what was there: relative errors are up to 1e-15 over the weight.
+    cause : (K,), optional
+        Causes of which some columns are forms: ascending numbers from 0, columns of one cause side by side. A cause is present
+        where at least one of its forms is; prior and context_log_odds, the same in all its columns, are those of the cause.
+    share : (K,), optional
+        Of the forms among those with the cause: P(form absent) = P(cause absent)**share, and the shares of a cause add up to 1.
     copy : bool
         False: arrays that the caller will not change are kept as they are; otherwise they are copied.
 
@@ -65,6 +70,8 @@ class Network:
     context_prior: Floats
     requires: Ints
     none_weight: float
+    cause: Ints
+    share: Floats
 
     def __init__(
         self,
@@ -79,6 +86,8 @@ class Network:
         context_prior: ArrayLike | None = None,
         requires: ArrayLike | None = None,
         none_weight: float = 1.0,
+        cause: ArrayLike | None = None,
+        share: ArrayLike | None = None,
         copy: bool = True,
     ) -> None:
         def put(name: str, value: object) -> None:
@@ -113,6 +122,8 @@ class Network:
         if not 0.0 < none_weight <= 1.0:
             raise ValueError(f"none_weight: got {none_weight}, expected a number above 0, at most 1")
         put("none_weight", float(none_weight))
+        put("cause", np.arange(n_causes) if cause is None else np.asarray(cause, dtype=np.intp))
+        put("share", np.ones(n_causes) if share is None else np.asarray(share, dtype=np.float64))
         sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
         if len(sizes) > 1:
             raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")
@@ -159,6 +170,16 @@ class Network:
     def n_causes(self) -> int:
         """K."""
         return int(self.link.shape[-1])
+
+    @property
+    def n_distinct(self) -> int:
+        """Causes, forms of one counted once."""
+        return int(self.cause[-1]) + 1 if len(self.cause) else 0
+
+    @property
+    def has_forms(self) -> bool:
+        """Whether a cause has more than one column."""
+        return self.n_distinct < self.n_causes
 
     @property
     def n_findings(self) -> int:

@@ -36,10 +36,11 @@ class Program(NamedTuple):
     bit_link: Ints
     segment_first: Ints  # (G + 1,) steps: states are stored segment by segment
     offset: Ints  # (S,) of the state before the step in the store of its segment
+    since: Ints  # (S,) the step of the first form of the cause that is absorbed, else the step itself
     size: Ints  # (3,) doubles of the checkpoints, of the largest segment's store, of the widest state
 
 
-def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
+def scan(layout: Layout, order: Ints, cause_table: Ints, of_cause_: Ints) -> Program:
     """The program of a layout whose causes are absorbed in this order.
 
     ``cause_table`` (K,): where the table of each cause starts. The tables of the factors follow one another.
@@ -47,7 +48,8 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
     n_slots, n, n_factors = len(layout.slot_kind), len(layout.cause), len(layout.factor)
     n_steps = n + 2 * n_slots + n_factors
     # To ask for memory takes as long as to plan: few arrays, cut into rows.
-    steps = np.zeros((9, n_steps + 1), np.intp)
+    steps = np.zeros((10, n_steps + 1), np.intp)
+    since = steps[9]
     action, subject, width_of, shift_of, table = steps[0], steps[1], steps[2], steps[3], steps[4]
     axis_first, bit_first, segment_first, offset = steps[5], steps[6], steps[7], steps[8]
     axis_shift = np.zeros(len(layout.context_slot) + len(layout.factor_slot), np.intp)
@@ -62,10 +64,18 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
     of_slot = np.full((5, n_slots), -1, np.intp)
     last, end, hand, needed = of_slot[0], of_slot[1], of_slot[2], of_slot[3]
     place = of_slot[4]  # position of a slot in hand
+    # Where the forms of the cause that is absorbed at t begin, and end.
+    of_group = np.zeros((2, n + 1), np.intp)
+    begins, stops = of_group[0], of_group[1]
+    for t in range(n):
+        same = t > 0 and of_cause_[layout.cause[order[t]]] == of_cause_[layout.cause[order[t - 1]]]
+        begins[t] = begins[t - 1] if same else t
+        for u in range(begins[t], t + 1):
+            stops[u] = t
     for t in range(n):
         a = order[t]
         for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
-            last[layout.touch_slot[i]] = t
+            last[layout.touch_slot[i]] = max(last[layout.touch_slot[i]], stops[t])
     for v in range(n_slots):
         end[v] = last[v]
     for r in range(n_factors):
@@ -81,11 +91,17 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
         # What comes before the first cause: slots that no cause touches, and their factors.
         a = order[t] if t >= 0 else -1
         count = 0
-        if t >= 0:
-            for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
-                needed[count] = layout.touch_slot[i]
-                count += 1
-        else:
+        if t >= 0 and begins[t] == t:
+            for u in range(t, stops[t] + 1):
+                for i in range(layout.touch_first[order[u]], layout.touch_first[order[u] + 1]):
+                    v = layout.touch_slot[i]
+                    new = place[v] < 0
+                    for j in range(count):
+                        new = new and needed[j] != v
+                    if new:
+                        needed[count] = v
+                        count += 1
+        elif t < 0:
             for v in range(n_slots):
                 if last[v] < 0:
                     needed[count] = v
@@ -104,6 +120,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
                     width += 1
         if t >= 0:
             action[s], subject[s], width_of[s], shift_of[s] = ABSORB, a, width, -1
+            since[s] = s - (t - begins[t])
             table[s] = cause_table[layout.cause[a]]
             for i in range(layout.context_first[a], layout.context_first[a + 1]):
                 axis_shift[axes] = width - 1 - place[layout.context_slot[i]]
@@ -139,6 +156,9 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
                 width -= 1
                 place[v] = -2
 
+    for i in range(s):
+        if action[i] != ABSORB:
+            since[i] = i
     # States are stored segment by segment; the state before a segment is kept as a checkpoint.
     widest, total = 0, 0
     for i in range(s):
@@ -150,7 +170,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
         checkpoints, inside, largest = 0, 0, 0
         for i in range(s):
             size = 1 << width_of[i]
-            if i == 0 or inside + size > budget:
+            if i == 0 or (inside + size > budget and since[i] == i):
                 checkpoints += size
                 inside = 0
             inside += size
@@ -162,7 +182,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
     inside, checkpoints, largest = 0, 0, 0
     for i in range(s):
         size = 1 << width_of[i]
-        if i == 0 or inside + size > best_budget:
+        if i == 0 or (inside + size > best_budget and since[i] == i):
             segment_first[segments] = i
             segments += 1
             checkpoints += size
@@ -184,6 +204,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints) -> Program:
         bit_link[:bits],
         segment_first[: segments + 1],
         offset[:s],
+        since[:s],
         np.array([checkpoints, largest, 1 << widest], dtype=np.intp),
     )
 
@@ -197,6 +218,7 @@ def plan_case(
     unknown: Booleans,
     requires: Ints,
     cause_table: Ints,
+    of_cause_: Ints,
     effort: float,
 ) -> tuple[Layout, Program, float]:
     """The layout and program of a case with the fewest doubles of state, and the doubles that it needs at once.
@@ -205,22 +227,26 @@ def plan_case(
     positive findings. Beyond HOPELESS doubles the layout is empty.
     """
     held = link_on.shape[0] < 0  # False, and no literal: numba would compile everything anew for it
-    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, held)
-    order, cost = search(layout, effort)
+    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, of_cause_, held)
+    order, cost = search(layout, of_cause_, effort)
     linked = 0
     for k in range(link_on.shape[1]):
         for b in range(link_on.shape[0]):
             if link_on[b, k]:
                 linked += 1
                 break
-    if linked < link_on.shape[0]:
-        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, not held)
-        other_order, other_cost = search(other, effort)
+    # Enumerated causes would have to be told apart from their forms.
+    plain = len(of_cause_) == 0 or of_cause_[len(of_cause_) - 1] == len(of_cause_) - 1
+    if plain and linked < link_on.shape[0]:
+        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, of_cause_, not held)
+        other_order, other_cost = search(other, of_cause_, effort)
         if other_cost < cost:
             layout, order, cost = other, other_order, other_cost
     if cost > HOPELESS:
         nothing, nobody = link_on[:0], np.zeros_like(unknown)
-        layout = assemble(nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, held)
-        return layout, scan(layout, order, cause_table), cost
-    program = scan(layout, order, cause_table)
+        layout = assemble(
+            nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, of_cause_, held
+        )
+        return layout, scan(layout, order, cause_table, of_cause_), cost
+    program = scan(layout, order, cause_table, of_cause_)
     return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])

@@ -94,7 +94,8 @@ def solve(program: Program, block: Block, full: bool = False) -> Slopes:
             for s in range(first, last - 1):
                 before.append(_forward(program, block, s, before[-1]) * scale[s])
             for s in range(last - 1, first - 1, -1):
-                adjoint = _backward(program, block, s, before[s - first], adjoint * scale[s], slopes, full)
+                base = before[(s if full else int(program.since[s])) - first]
+                adjoint = _backward(program, block, s, before[s - first], base, adjoint * scale[s], slopes, full)
     return slopes
 
 
@@ -115,8 +116,14 @@ def _forward(program: Program, block: Block, s: int, state: Floats) -> Floats:
     )
 
 
-def _backward(program: Program, block: Block, s: int, before: Floats, adjoint: Floats, slopes: Slopes, full: bool) -> Floats:
-    """The adjoint before step s; derivatives to the numbers of the step are put into ``slopes``."""
+def _backward(
+    program: Program, block: Block, s: int, before: Floats, base: Floats, adjoint: Floats, slopes: Slopes, full: bool
+) -> Floats:
+    """The adjoint before step s; derivatives to the numbers of the step are put into ``slopes``.
+
+    ``base``: the state before the first form of the cause; without ``full``, slopes to ``present`` are those of P(evidence) with
+    all earlier forms absent.
+    """
     action, subject = program.action[s], program.subject[s]
     if action == ABSORB:
         start, axes = program.table[s], program.axis_shift[program.axis_first[s] : program.axis_first[s + 1]]
@@ -126,7 +133,7 @@ def _backward(program: Program, block: Block, s: int, before: Floats, adjoint: F
             halves = _halves(caused, program.bit_shift[i])
             w = block.link[program.bit_link[i]]
             halves[:, 0] = halves[:, 0] * (1.0 - w) + halves[:, 1] * w
-        slopes.present[start : start + (1 << len(axes))] = _fold_to_table(before * caused, axes)
+        slopes.present[start : start + (1 << len(axes))] = _fold_to_table(base * caused, axes)
         present = block.present[rows]
         if full:
             slopes.absent[start : start + (1 << len(axes))] = _fold_to_table(before * adjoint, axes)

@@ -143,7 +143,8 @@ class Rows:
     def log_no_cause(self) -> Floats:
         """Log P(no cause | observed context) (n,), where no cause depends on unknown context."""
         with np.errstate(divide="ignore"):
-            total = np.log(expit(-self.log_odds)).sum(axis=1)
+            absent = np.log(expit(-self.log_odds))
+        total = (absent * self.network.share if self.network.has_forms else absent).sum(axis=1)
         return np.broadcast_to(total, len(self.at))
 
     def tables(self, unknown: Booleans, dtype: type = np.float64) -> Tables:
@@ -171,7 +172,18 @@ class Rows:
         if self.question == "only":
             with np.errstate(divide="ignore"):
                 weight = np.broadcast_to(np.where(free[cause], present / absent, present).astype(dtype), joint.shape)
+        if self.network.has_forms:
+            weight = self._first_of_forms(first, scaled, weight)
         return Tables(first, scaled, joint, log_scale, weight)
+
+    def _first_of_forms(self, first: Ints, absent: Floats, weight: Floats) -> Floats:
+        """Weights (n, E) times P(all earlier forms of the cause absent): of their sum every case is counted once."""
+        found, group, before = weight.copy(), self.network.cause, absent[:, :0]
+        for k in np.flatnonzero(np.diff(group) == 0).tolist():  # k and k + 1 are forms of one cause
+            earlier, own = slice(first[k], first[k + 1]), slice(first[k + 1], first[k + 2])
+            before = absent[:, earlier] if k == 0 or group[k - 1] != group[k] else before * absent[:, earlier]
+            found[:, own] *= before
+        return found
 
     def _priors(self, cause: Ints, bits: Floats) -> tuple[Floats, Floats]:
         """P(cause absent), P(cause present) (n or 1, E) for every entry; equal rows are computed once."""
@@ -183,6 +195,8 @@ class Rows:
             effect = effect[self.at][:, cause] if batched else effect[cause]
             log_odds = log_odds + (bits * effect).sum(axis=-1)
         absent, present = expit(-log_odds), expit(log_odds)
+        if self.network.has_forms:
+            absent, present = of_forms(absent, present, self.network.share[cause])
         return (absent, present) if inverse is None or len(rows) == 1 else (absent[inverse], present[inverse])
 
     def on(self, i: int) -> tuple[Booleans, Booleans, Booleans, Booleans, Booleans, Booleans, Ints]:
@@ -262,6 +276,13 @@ class Rows:
 
         leave_rows: Floats = np.ascontiguousarray(leave.swapaxes(1, 2), dtype=dtype)
         return Block(wide(tables.absent), wide(tables.present), wide(link), wide(entry), leave_rows, wide(factor))
+
+
+def of_forms(absent: Floats, present: Floats, share: Floats) -> tuple[Floats, Floats]:
+    """P(form absent), P(form present) from those of its cause (., X) and the shares of the forms (X,)."""
+    with np.errstate(divide="ignore"):
+        log_absent = np.where(present < 0.5, np.log1p(-present), np.log(absent)) * share
+    return np.exp(log_absent), -np.expm1(log_absent)
 
 
 def _normalized(absent: Floats, present: Floats, log_escape: Floats) -> tuple[Floats, Floats, Floats]:
