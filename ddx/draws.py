@@ -156,12 +156,13 @@ def _solved(model: Model, evidence: Evidence, values: Values | None, priors: _Pr
     effect = priors.effect
     context = np.repeat(evidence.context, len(context_prior), axis=0)
     network = Network(
-        prior=expit(priors.log_odds[:, parts.age, parts.sex]).reshape(n * size, -1),
+        prior=base.in_columns(expit(priors.log_odds[:, parts.age, parts.sex]).reshape(n * size, -1), -1),
         leak=leak,
-        context_log_odds=effect[0] if len(effect) == 1 else np.repeat(effect, size, axis=0),
+        context_log_odds=base.in_columns(effect[0] if len(effect) == 1 else np.repeat(effect, size, axis=0), -2),
         context_prior=prior_of_unstated(context_prior, context, base.requires, base.unstated),
         requires=base.requires,
         none_weight=base.none_weight,
+        **base.of_columns,
         copy=False,
         **arrays,
     )

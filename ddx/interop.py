@@ -13,6 +13,8 @@ Where a setting says how many risk factors its records state, silence on one is 
 are nodes then. What is not stated is virtual evidence, with the weights 1 for absent and ``unstated`` of the network for
 present; a risk factor that requires another is only spoken of where that is stated to be present.
 
+Where causes come in forms these are nodes, independent of each other, and the cause is there where one of them is.
+
 A finding with many causes would need a table of 2**parents columns. Beyond ``MAX_PARENTS`` it becomes a chain of small
 tables, each the maximum of the one before and the contribution of one more cause (parent divorcing, Olesen et al. 1989),
 which is exact as well.
@@ -70,7 +72,7 @@ def to_pgmpy(
     chosen = _chosen("cause", causes, net.causes)
     variables = _variables(net)
     if findings is None:
-        columns = [net.causes.index(c) for c in chosen]
+        columns = list(_columns(net, chosen).values())
         through = net.finding_syndrome @ net.syndrome_link[:, columns]
         shown = (net.link[:, columns] + through).sum(axis=1) > 0.0
         names = [v for v, rows in variables.items() if shown[rows].any()]
@@ -92,7 +94,15 @@ def to_pgmpy(
     for j in factors:
         add(net.risk_factors[j], BOOLEAN, *_context_table(net, j))
     for cause in chosen:
-        add(cause, BOOLEAN, *_cause_table(net, net.causes.index(cause)))
+        k = net.causes.index(cause)
+        forms = [c for c in _columns(net, [cause]) if c != cause]
+        for form in forms:
+            add(form, BOOLEAN, *_cause_table(net, k, _share(net, form)))
+        if not forms:
+            add(cause, BOOLEAN, *_cause_table(net, k))
+            continue
+        for entry in _noisy_or_tables(cause, BOOLEAN, np.zeros((1, 1)), dict.fromkeys(forms, np.ones(1))):
+            add(*entry)
     if net.none_weight < 1.0:
         for entry in _noisy_or_tables(PATIENT, BOOLEAN, np.full((1, 1), net.none_weight), dict.fromkeys(chosen, np.ones(1))):
             add(*entry)
@@ -157,12 +167,29 @@ def _context_table(net: LayeredNetwork, j: int) -> tuple[Floats, list[str]]:
     return np.stack([1.0 - present, present]), parents
 
 
-def _cause_table(net: LayeredNetwork, k: int) -> tuple[Floats, list[str]]:
+def _columns(net: LayeredNetwork, causes: Iterable[str]) -> dict[str, int]:
+    """Nodes with links to findings and their columns in the arrays: causes, or the forms of those that have any."""
+    if net.forms is None:
+        return {c: net.causes.index(c) for c in causes}
+    found = {}
+    for c in causes:
+        for i in np.flatnonzero(net.forms.cause == net.causes.index(c)).tolist():
+            found[net.forms.name[i] or c] = i
+    return found
+
+
+def _share(net: LayeredNetwork, form: str) -> float:
+    return 1.0 if net.forms is None else float(net.forms.share[net.forms.name.index(form)])
+
+
+def _cause_table(net: LayeredNetwork, k: int, share: float = 1.0) -> tuple[Floats, list[str]]:
     used = [int(j) for j in np.flatnonzero(net.context_log_odds[k])]
     log_odds = net.log_odds[..., k]
     for j in used:
         log_odds = np.stack([log_odds, log_odds + net.context_log_odds[k, j]], axis=-1)
     present, absent = 1.0 / (1.0 + np.exp(-log_odds)), 1.0 / (1.0 + np.exp(log_odds))
+    if share < 1.0:
+        present, absent = -np.expm1(share * np.log(absent)), absent**share
     return np.stack([absent, present]), [AGE, SEX, *(net.risk_factors[j] for j in used)]
 
 
@@ -179,7 +206,7 @@ def _effects(net: LayeredNetwork, syndrome: int, causes: Sequence[str]) -> dict[
 
 def _contributions(net: LayeredNetwork, rows: list[int], causes: Sequence[str]) -> dict[str, Floats]:
     """Parent -> (L,) links to the levels of a finding: causes, and syndromes that stand behind it."""
-    links = {c: net.link[rows, net.causes.index(c)] for c in causes}
+    links = {c: net.link[rows, i] for c, i in _columns(net, causes).items()}
     links |= {net.syndromes[j]: net.finding_syndrome[rows, j] for j in _syndromes(net, rows)}
     return {parent: link for parent, link in links.items() if link.any()}
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ddx.errors import UsageError, nearest
+from ddx.forms import Columns, columns, has_forms
 from ddx.inference import EvidenceTooLarge, Network, Posterior, fitting, joined, log_total, mix
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import TERMS, expit
@@ -107,6 +109,7 @@ class LayeredNetwork:
     finding_syndrome: Floats  # (F, J)
     implications: Ints  # (P, 2) findings: one, and what it implies
     none_weight: float = 1.0  # of those without any cause; see ``Network`` and ``Admission``
+    forms: Columns | None = None  # then the axis K of link is that of their columns, K'
     unstated: float = 1.0  # P(a risk factor is not stated | it is there) over P(the same | it is not there)
 
     def posterior(self, evidence: Evidence) -> Posterior:
@@ -183,19 +186,30 @@ class LayeredNetwork:
         ``context`` (M, C): what is stated of the risk factors.
         """
         frequency = self.context_prior[parts.age, parts.sex]
+        prior = expit(self.log_odds)[parts.age, parts.sex]
         return Network(
-            prior=expit(self.log_odds)[parts.age, parts.sex],
+            prior=self.in_columns(prior, -1),
             link=self.link[parts.columns],
             leak=self.leak[:, parts.columns][parts.age],
             syndrome_link=self.syndrome_link,
             syndrome_leak=self.syndrome_leak,
             finding_syndrome=self.finding_syndrome[parts.columns],
-            context_log_odds=self.context_log_odds,
+            context_log_odds=self.in_columns(self.context_log_odds, -2),
             context_prior=prior_of_unstated(frequency, context, self.requires, self.unstated),
             requires=self.requires,
             none_weight=self.none_weight,
+            **self.of_columns,
             copy=False,
         )
+
+    def in_columns(self, array: Floats, axis: int) -> Floats:
+        """What belongs to the causes, for every one of their forms."""
+        return array if self.forms is None else np.take(array, self.forms.cause, axis=axis)
+
+    @property
+    def of_columns(self) -> Mapping[str, Any]:
+        """Arguments of the core's network."""
+        return {} if self.forms is None else {"cause": self.forms.cause, "share": self.forms.share}
 
     def _strata(self, evidence: Evidence) -> tuple[Ints, Ints, Ints, Floats]:
         """Case, age, sex and log weight P(age, sex | observed context) of every stratum that a case may belong to."""
@@ -362,9 +376,10 @@ def build_networks(kb: KnowledgeBase, setting: str, values: Values) -> list[Laye
             context_prior=context.prior[s],
             requires=requirements(kb),
             share=context.share[s],
-            syndromes=tuple(kb.syndromes),
+            syndromes=() if has_forms(kb, setting) else tuple(kb.syndromes),
             implications=np.array(implied, dtype=np.intp).reshape(-1, 2),
             none_weight=patients.none_weight if patients else 1.0,
+            forms=columns(kb) if has_forms(kb, setting) else None,
             unstated=1.0 - kb.risk_factors_reported.get(setting, 0.0),
             **{name: array[s] for name, array in vars(finding).items()},
         )

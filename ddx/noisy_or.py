@@ -14,6 +14,9 @@ Studies ask everybody; a patient is described by what is reported, and complaint
 more rarely than the others. Where a setting says by how much (``background_reported``), the direct leaks of its complaints are
 multiplied with that, and the links stay.
 
+Where causes come in forms, every form has a column of its own; what hangs together does so through the forms, and there are no
+syndromes: all is direct.
+
 Axes: S sets of values, A ages (age bands, or their parts, which have the leaks of the band), J syndromes, F findings, K causes.
 """
 
@@ -25,6 +28,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ddx.forms import has_forms, in_forms
 from ddx.inference.network import Floats, Ints
 from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.graded import MIN_NONE
@@ -70,12 +74,20 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
     base, leak = values.at(place.leak[rows], np.nan), values.at(place.leak_at_age[:, rows], np.nan)
     n_findings, n_causes = len(rows), len(kb.causes)
     sensitivity, syndrome = total[:, :n_findings, :n_causes], total[:, n_findings:, :n_causes]
+    forms = has_forms(kb, setting)
+    if forms:
+        sensitivity = in_forms(kb, sensitivity, [names[r] for r in rows])
     for levels in kb.graded.values():
         if levels[0] in own:
             at = [own[level] for level in levels]
             base[:, at] = _continuation(base[:, at], axis=1)
             leak[:, :, at] = _continuation(leak[:, :, at], axis=2)
             sensitivity[:, at] = _continuation(sensitivity[:, at], axis=1)
+    reported = _reported(kb, setting)[rows]
+    if forms:
+        nothing = sensitivity[:, :0]
+        parts = (_excess(sensitivity, base[:, :, None]), leak * reported, nothing, nothing[:, :, 0], sensitivity[:, :, :0])
+        return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
     syndrome_leak = values.at(place.syndrome_leak, np.nan)
     syndrome_link = _excess(syndrome, syndrome_leak[:, :, None])
     finding_syndrome = _excess(total[:, :n_findings, n_causes:], base[:, :, None])
@@ -91,8 +103,7 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
     known = 1.0 - (1.0 - direct_base[:, :, None]) * through
     # A finding of no syndrome keeps the short formula: the same number without another rounding.
     known = np.where((finding_syndrome > 0.0).any(axis=2, keepdims=True), known, base[:, :, None])
-    direct_leak = direct_leak * _reported(kb, setting)[rows]
-    parts = (_excess(sensitivity, known), direct_leak, syndrome_link, syndrome_leak, finding_syndrome)
+    parts = (_excess(sensitivity, known), direct_leak * reported, syndrome_link, syndrome_leak, finding_syndrome)
     return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
 
 

@@ -402,14 +402,21 @@ def use_kernel(patch, name):
 def sub_network(net, causes):
     """A LayeredNetwork with all causes but these switched off."""
     rows = [net.causes.index(c) for c in causes]
+    columns, forms = rows, net.forms
+    if forms is not None:
+        own = [np.flatnonzero(forms.cause == k) for k in rows]
+        columns = np.concatenate(own)
+        cause = np.repeat(np.arange(len(rows)), [len(part) for part in own])
+        forms = replace(forms, cause=cause, share=forms.share[columns], name=tuple(forms.name[i] for i in columns))
     return replace(
         net,
         causes=tuple(causes),
         prevalence=net.prevalence[rows],
         log_odds=net.log_odds[..., rows],
         context_log_odds=net.context_log_odds[rows],
-        link=net.link[:, rows],
-        syndrome_link=net.syndrome_link[:, rows],
+        link=net.link[:, columns],
+        syndrome_link=net.syndrome_link[:, columns],
+        forms=forms,
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.branching import Search
 from ddx.inference.dispatch import run
-from ddx.inference.exact import checked, log_no_cause, refuse_large
+from ddx.inference.exact import checked, log_no_cause, refuse_forms, refuse_large
 from ddx.inference.network import Floats, Network
 from ddx.inference.subproblem import ROUNDING, Case
 
@@ -87,6 +87,7 @@ def bounds(
     """
     if not effort >= 0.0 or not tolerance >= 0.0:
         raise ValueError(f"effort and tolerance: got {effort} and {tolerance}, expected numbers that are not negative")
+    refuse_forms(network, "bounds")
     problem = checked(network, evidence, context)
     solved = run(problem, "auto", memory_gib * 2**27)
     low, high = solved.marginal * (1.0 - ROUNDING), solved.marginal * (1.0 + ROUNDING) + _TINY

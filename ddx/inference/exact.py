@@ -53,6 +53,12 @@ def joined(errors: Sequence[EvidenceTooLarge]) -> EvidenceTooLarge | None:
     return EvidenceTooLarge(first.row, first.n_findings, first.gib, first.budget, others)
 
 
+def refuse_forms(network: Network, what: str) -> None:
+    """Refuse a network whose causes come in forms."""
+    if network.has_forms:
+        raise ValueError(f"{what}: got causes that come in forms, for which there are only exact posteriors")
+
+
 def checked(network: Network, evidence: ArrayLike, context: ArrayLike | None) -> Problem:
     """Input in the form that the core works on, or a ValueError that says what is wrong with it."""
     findings = _evidence(evidence, network)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ddx.inference.adjoint import NOBODY, Runs, run_all
 from ddx.inference.choice import Kernel, load_compiled
 from ddx.inference.dispatch import DOUBT, Problem, log_of, over_cores
-from ddx.inference.exact import checked, excluding, refuse_large
+from ddx.inference.exact import checked, excluding, refuse_forms, refuse_large
 from ddx.inference.layout import Booleans
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.rows import Rows, log_escape
@@ -70,6 +70,7 @@ def gradient(
     """
     if target is not None:
         check_target(network, target)
+    refuse_forms(network, "gradient")
     problem = checked(network, evidence, context)
 
     def solved(of: Problem, at: int | None) -> Gradient:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ddx.inference.adjoint import NOBODY, Runs
 from ddx.inference.choice import Kernel
 from ddx.inference.dispatch import Problem
-from ddx.inference.exact import checked, excluding
+from ddx.inference.exact import checked, excluding, refuse_forms
 from ddx.inference.gradient import Parts, check_target, each_run, links
 from ddx.inference.network import Floats, Ints, Network
 
@@ -81,6 +81,7 @@ def linear(
     """
     for target in targets:
         check_target(network, target)
+    refuse_forms(network, "linear")
     problem = checked(network, evidence, context)
     found, log = _independent(problem, targets, memory_gib, kernel)
     if network.none_weight == 1.0:

@@ -121,8 +121,8 @@ def _backward(
 ) -> Floats:
     """The adjoint before step s; derivatives to the numbers of the step are put into ``slopes``.
 
-    ``base``: the state before the first form of the cause; without ``full``, slopes to ``present`` are those of P(evidence) with
-    all earlier forms absent.
+    ``base``: the state before the first form of the cause; without ``full``, slopes to ``present`` are those of P(evidence)
+    with all earlier forms absent.
     """
     action, subject = program.action[s], program.subject[s]
     if action == ABSORB:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ddx.inference.choice import Kernel
 from ddx.inference.dispatch import Problem, run
-from ddx.inference.exact import checked, findings_without_cause, log_no_cause, refuse_large
+from ddx.inference.exact import checked, findings_without_cause, log_no_cause, refuse_forms, refuse_large
 from ddx.inference.network import Floats, Network
 from ddx.inference.rows import log_escape
 
@@ -57,6 +57,7 @@ def single_cause(
     ValueError, EvidenceTooLarge
         As for ``posterior``; the latter only for syndromes or unknown context that do not fit into memory.
     """
+    refuse_forms(network, "single_cause")
     problem = checked(network, evidence, context)
     log_only, log_none = _log_prior(problem, kernel, memory_gib)
     log_none = log_none + np.log(network.none_weight)

@@ -12,6 +12,7 @@ from ddx.errors import KnowledgeError, Problem, UsageError, nearest
 from ddx.knowledge import tables as t
 from ddx.knowledge.ages import part_problems
 from ddx.knowledge.check import check
+from ddx.knowledge.forms import form_problems
 from ddx.knowledge.measurements import read_measurements
 from ddx.knowledge.meta import read_meta
 from ddx.knowledge.numbers import number_problems
@@ -24,6 +25,8 @@ from ddx.knowledge.schema import (
     Cause,
     Context,
     Finding,
+    Form,
+    FormFinding,
     KnowledgeBase,
     Source,
     Study,
@@ -32,6 +35,7 @@ from ddx.knowledge.schema import (
 from ddx.knowledge.unread import Unread
 
 FILES = ("kb.toml", "causes.csv", "syndromes.csv", "findings.csv", "context.csv", "studies.csv", "sources.csv")
+FORM_FILES = ("forms.csv", "form_findings.csv")  # both or neither
 
 # Tables that a knowledge base has rows of.
 _NOUNS = {
@@ -42,7 +46,7 @@ _NOUNS = {
     "sources.csv": "sources",
 }
 
-Item = TypeVar("Item", Cause, Syndrome, Finding, Context, Source, Study)
+Item = TypeVar("Item", Cause, Syndrome, Finding, Context, Source, Study, Form, FormFinding)
 
 _CAUSES: dict[str, t.Convert] = {
     "id": t.identifier,
@@ -80,6 +84,13 @@ _CONTEXT: dict[str, t.Convert] = {
     "age_from": t.optional(t.number),
     "age_to": t.optional(t.number),
     "question": t.text,
+}
+_FORMS: dict[str, t.Convert] = {"id": t.identifier, "cause": t.identifier, "share": t.number, "description": t.required}
+_FORM_FINDINGS: dict[str, t.Convert] = {
+    "id": t.identifier,
+    "cause": t.identifier,
+    "finding": t.identifier,
+    "frequencies": t.numbers,
 }
 _SOURCES: dict[str, t.Convert] = {
     "id": t.identifier,
@@ -171,6 +182,11 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
     context = _items(folder / "context.csv", _CONTEXT, Context, problems, unread)
     sources = _items(folder / "sources.csv", _SOURCES, Source, problems, unread)
     studies = _items(folder / "studies.csv", _STUDIES, Study, problems, unread)
+    forms: dict[str, Form] = {}
+    form_findings: dict[str, FormFinding] = {}
+    if any((folder / name).is_file() for name in FORM_FILES):
+        forms = _items(folder / "forms.csv", _FORMS, Form, problems, unread)
+        form_findings = _items(folder / "form_findings.csv", _FORM_FINDINGS, FormFinding, problems, unread)
     if meta is None:
         return None, problems
     settings = {GENERAL: "General population", **meta["settings"], BALANCED: "Every cause equally likely, 1 / K each"}
@@ -194,19 +210,24 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         studies=MappingProxyType(studies),
         parameters=MappingProxyType(parameters),
         syndromes=MappingProxyType(syndromes),
+        forms=MappingProxyType(forms),
+        form_findings=MappingProxyType(form_findings),
+        settings_with_forms=tuple(meta.get("settings_with_forms", ())),
         **{name: MappingProxyType({setting: float(x) for setting, x in meta.get(name, {}).items()}) for name in OF_SETTINGS},
         digest=digest(folder),
         folder=str(folder),
     )
     if not unread.files:  # what a table does not say that cannot be read is no problem of the others
         problems += [*found, *check(knowledge, unread)]
+        if not unread.partial:
+            problems += form_problems(forms, form_findings, causes, findings, parameters)
     return knowledge, problems
 
 
 def digest(folder: Path) -> str:
     """SHA-256 over the files of a knowledge base: names and contents, line ends normalized."""
     total = hashlib.sha256()
-    for name in FILES:
+    for name in (*FILES, *(name for name in FORM_FILES if (folder / name).is_file())):
         path = folder / name
         content = path.read_bytes().replace(b"\r\n", b"\n") if path.is_file() else b""
         total.update(f"{name}\0{len(content)}\0".encode() + content)

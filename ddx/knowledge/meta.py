@@ -36,8 +36,8 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
         "a number between 0 and 1: how many of the risk factors that are there are stated",
     ),
 }
-_OPTIONAL = dict.fromkeys(OF_SETTINGS, dict)
-_WORDS = {str: "text", int: "a whole number", dict: "a table"}
+_OPTIONAL: dict[str, type] = {**dict.fromkeys(OF_SETTINGS, dict), "settings_with_forms": list}
+_WORDS = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
 # Tables and lists within each other: measurements, one of them, its findings, one of them, and a few that will be refused in
 # their place.
 _DEPTH = 8
@@ -108,6 +108,10 @@ def _setting_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in meta["settings"].items():
         if not isinstance(value, str):
             yield f"settings.{key}", f"got {value!r}, expected the population in words"
+    for i, value in enumerate(meta.get("settings_with_forms", [])):
+        if value not in known:
+            why = f"unknown setting {value!r}{nearest(str(value), known)}"
+            yield f"settings_with_forms[{i}]", f"{why}; allowed: {', '.join(known)}"
     patients = [setting for setting in known if setting != GENERAL]
     for name in OF_SETTINGS:
         possible, expected = _NUMBERS[name]

@@ -118,6 +118,28 @@ class Syndrome:
 
 
 @dataclass(frozen=True)
+class Form:
+    """One of the forms in which a cause comes; ``share``: of its patients."""
+
+    id: str
+    cause: str
+    share: float
+    description: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class FormFinding:
+    """How frequent a finding is in every form of a cause, in the order of the forms."""
+
+    id: str
+    cause: str
+    finding: str
+    frequencies: tuple[float, ...]
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Context:
     """A context variable's value: an age band [age_from, age_to), a part of one, a sex, or a boolean risk factor."""
 
@@ -181,7 +203,8 @@ class KnowledgeBase:
     ``causes_per_patient``: setting -> mean number of modelled causes of those patients who have any.
     ``background_reported``: setting -> how often a complaint without a modelled cause is reported, over how often one from a
     modelled cause is.
-    ``risk_factors_reported``: setting -> how many of the risk factors that are there are stated.
+    ``risk_factors_reported``: setting -> how many of the risk factors that are there are stated. ``settings_with_forms``: where
+    causes come in their ``forms``; elsewhere findings are as frequent as in all patients of a cause, whatever else there is.
     """
 
     name: str
@@ -202,6 +225,9 @@ class KnowledgeBase:
     causes_per_patient: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     background_reported: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     risk_factors_reported: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    forms: MappingProxyType[str, Form] = field(default_factory=lambda: MappingProxyType({}))
+    form_findings: MappingProxyType[str, FormFinding] = field(default_factory=lambda: MappingProxyType({}))
+    settings_with_forms: tuple[str, ...] = ()
     digest: str = ""
     folder: str = field(default="", compare=False)
 

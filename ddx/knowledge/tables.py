@@ -74,6 +74,11 @@ def count(cell: str) -> int:
     return int(digits or 0)
 
 
+def numbers(cell: str) -> tuple[float, ...]:
+    """Numbers separated by semicolons."""
+    return tuple(number(part.strip()) for part in cell.split(";"))
+
+
 def optional(convert: Convert) -> Convert:
     """None for an empty cell."""
     return lambda cell: convert(cell) if cell else None

@@ -169,6 +169,8 @@ def distance(model: Model, parameter: str, value: float) -> float:
     network, kb = model.network, model.knowledge
     kind, subject, *rest = parameter.partition("@")[0].split(":")
     values = Values.of(kb, [{parameter: value}])
+    if network.forms is not None and kind == "link":
+        return float("nan")
     if kind == "link" and subject in network.causes and rest[0] in network.findings and not kb.findings[rest[0]].graded:
         f, k = network.findings.index(rest[0]), network.causes.index(subject)
         # With other causes or syndromes present, the finding's probability changes by less.

@@ -80,7 +80,7 @@ class Functions:
     functions (Coupe and van der Gaag 2002, Properties of sensitivity analysis of Bayesian belief networks; Kjaerulff and van
     der Gaag 2000). A prior or an odds ratio moves the priors of one cause in all strata, through its intercept. Leaks, links
     of syndromes and of levels, risk factors and the population move several tables at once: a posterior is computed for each
-    value.
+    value. So it is for all parameters where causes come in forms, among which a link is divided.
 
     ``targets`` : indices of the causes that are asked for, T of them; default: all
     """
@@ -91,6 +91,9 @@ class Functions:
         self.targets = list(range(len(network.causes))) if targets is None else list(targets)
         self._parts = parts = network.parts(case.evidence)
         context = case.evidence.context[parts.case]
+        self._exact = network.forms is None
+        if not self._exact:
+            return
         core, finding = network.core(parts, context), parts.finding
         self._weight = mix(posterior(core, finding, context), parts.case, parts.log_weight)[1]
         self._possible = np.flatnonzero(self._weight > 0.0)
@@ -114,7 +117,10 @@ class Functions:
     @cached_property
     def _direct(self) -> dict[str, tuple[int, int, float, float, float]]:
         """Parameters that are direct links: finding, cause, sensitivity s, dw / ds, and the s below which there is no link."""
-        network, means, found = self.network, self.model.knowledge.means, {}
+        network, means = self.network, self.model.knowledge.means
+        found: dict[str, tuple[int, int, float, float, float]] = {}
+        if not self._exact:
+            return found
         graded = {level for levels in self.model.knowledge.graded.values() for level in levels}
         for f, k in zip(*np.nonzero((network.link > 0.0) & (network.link < 1.0)), strict=True):
             name = f"link:{network.causes[k]}:{network.findings[f]}"
@@ -135,7 +141,7 @@ class Functions:
         chosen: dict[str, list[int]] = {"link": [], "prior": [], "rest": []}
         for i, name in enumerate(parameters):
             kind = name.partition(":")[0]
-            of = "prior" if kind in ("prior", "or") else "link" if name in self._direct else "rest"
+            of = "prior" if kind in ("prior", "or") and self._exact else "link" if name in self._direct else "rest"
             chosen[of].append(i)
         for i in chosen["link"]:
             found[i] = self._under_link(parameters[i], at[i])
@@ -211,6 +217,8 @@ def _idle(model: Model, parameter: str) -> bool:
     """Whether this is a direct link of a finding without levels that leaves its cause nothing to do."""
     network, kb, (kind, *ids) = model.network, model.knowledge, parameter.split(":")
     if kind != "link" or ids[0] not in network.causes or ids[1] not in network.findings or kb.findings[ids[1]].graded:
+        return False
+    if network.forms is not None:
         return False
     return bool(network.link[network.findings.index(ids[1]), network.causes.index(ids[0])] == 0.0)
 

@@ -105,6 +105,8 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
     net, kb = model.network, model.knowledge
     age, sex, years, context, cause = _patients(net, kb, n, rng)
     finding = _findings(net, age, cause, rng)
+    if net.forms is not None:
+        cause = np.logical_or.reduceat(cause, np.searchsorted(net.forms.cause, np.arange(len(net.causes))), axis=1)
     seen = _observed(kb, n, chance, rng)
     stated = rng.random(context.shape) < chance[CONTEXT]
     if net.unstated < 1.0:  # what nobody asked for is told where it is there
@@ -136,7 +138,7 @@ def _draw(model: Model, n: int, chance: Mapping[str, float], rng: np.random.Gene
 def _patients(
     net: LayeredNetwork, kb: KnowledgeBase, n: int, rng: np.random.Generator
 ) -> tuple[Ints, Ints, Ints, Bools, Bools]:
-    """Age, sex, years (N,), risk factors (N, C) and causes (N, K) of people at large, until so many have come."""
+    """Age, sex, years (N,), risk factors (N, C) and causes (N, K), or forms, of people at large, until so many have come."""
     rounds: list[tuple[Ints, Ints, Ints, Bools, Bools]] = []
     missing = n
     while missing > 0 or not rounds:
@@ -170,13 +172,16 @@ def _context(net: LayeredNetwork, age: Ints, sex: Ints, rng: np.random.Generator
 
 
 def _causes(net: LayeredNetwork, age: Ints, sex: Ints, context: Bools, rng: np.random.Generator) -> Bools:
-    """Causes (N, K), logistic in the context."""
+    """Causes (N, K), or their forms (N, K') where they have any, logistic in the context."""
     log_odds = net.log_odds[age, sex] + context @ net.context_log_odds.T
-    return np.asarray(rng.random(log_odds.shape) < expit(log_odds))
+    present = expit(log_odds)
+    if net.forms is not None:
+        present = -np.expm1(net.forms.share * np.log1p(-net.in_columns(present, -1)))
+    return np.asarray(rng.random(present.shape) < present)
 
 
 def _findings(net: LayeredNetwork, age: Ints, cause: Bools, rng: np.random.Generator) -> Bools:
-    """Findings (N, F), leaky noisy-OR of causes and syndromes; of a graded finding the highest level only."""
+    """Findings (N, F), leaky noisy-OR of causes (or forms) and syndromes; of a graded finding the highest level only."""
     syndrome = _noisy_or(np.tile(net.syndrome_leak, (len(age), 1)), [(cause, net.syndrome_link)], rng)
     drawn = _noisy_or(net.leak[age], [(cause, net.link), (syndrome, net.finding_syndrome)], rng)
     for levels in net.graded.values():

@@ -1,0 +1,84 @@
+"""Causes that come in forms: the columns of the network, and how frequent findings are in every form.
+
+Within a form findings are independent, in the cause they are not: they hang together as the forms make them. Studies count all
+patients of a cause, so the frequencies in its forms are moved by one number on the logit scale until their mean is the total.
+
+Axes: S sets of values, F findings, K causes, K' forms, those of a cause side by side (a cause without forms is its only one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ddx.inference.network import Floats, Ints
+from ddx.inference.rows import expit
+from ddx.knowledge import KnowledgeBase
+from ddx.knowledge.forms import forms_of
+
+# No form shows a finding with certainty, or never.
+SMALLEST, LARGEST = 0.002, 0.995
+# Halvings of the range in which a shift is looked for: one ulp of it is left.
+_HALVINGS, _FAR = 60, 40.0
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """``cause`` (K',) of every form, ascending; ``share`` (K',) of the patients of the cause; names (K',), "" for the only one."""
+
+    cause: Ints
+    share: Floats
+    name: tuple[str, ...]
+
+
+def has_forms(kb: KnowledgeBase, setting: str) -> bool:
+    """Whether causes of a setting come in forms."""
+    return bool(kb.forms) and setting in kb.settings_with_forms
+
+
+@lru_cache(maxsize=8)
+def columns(kb: KnowledgeBase) -> Columns:
+    """The forms of all causes."""
+    own = forms_of(kb.forms.values(), ())
+    shares = [own[cause].share if cause in own else (1.0,) for cause in kb.causes]
+    cause = np.repeat(np.arange(len(shares)), [len(share) for share in shares])
+    named: dict[str, list[str]] = {}
+    for form in kb.forms.values():
+        named.setdefault(form.cause, []).append(form.id)
+    name = tuple(form for c in kb.causes for form in named.get(c, [""]))
+    return Columns(cause, np.concatenate([np.array(share) for share in shares]), name)
+
+
+def in_forms(kb: KnowledgeBase, total: Floats, findings: Sequence[str]) -> Floats:
+    """Frequencies in every form (S, F, K') of which those in all patients (S, F, K) are the means; 0 where there is none."""
+    own = columns(kb)
+    found = total[:, :, own.cause]
+    place = {finding: i for i, finding in enumerate(findings)}
+    for at, k, logits in _differing(kb):
+        if at in place and (total[:, place[at], k] > 0.0).any():
+            here = np.flatnonzero(own.cause == k)
+            wanted = total[:, place[at], k]
+            found[:, place[at], here] = np.where(wanted[:, None] > 0.0, _shifted(logits, own.share[here], wanted), 0.0)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _differing(kb: KnowledgeBase) -> tuple[tuple[str, int, Floats], ...]:
+    """Finding, cause and logits (V,) of its frequencies in the forms of the cause."""
+    cause = {name: k for k, name in enumerate(kb.causes)}
+    table = [(row.finding, cause[row.cause], np.array(row.frequencies)) for row in kb.form_findings.values()]
+    clipped = [(finding, k, p.clip(SMALLEST, LARGEST)) for finding, k, p in table]
+    return tuple((finding, k, np.log(p) - np.log1p(-p)) for finding, k, p in clipped)
+
+
+def _shifted(logits: Floats, share: Floats, wanted: Floats) -> Floats:
+    """Frequencies (S, V) with these logits (V,), but for one shift, whose mean is the wanted one (S,)."""
+    low, high = np.full(len(wanted), -_FAR), np.full(len(wanted), _FAR)
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        below = expit(logits + middle[:, None]) @ share < wanted
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return expit(logits + 0.5 * (low + high)[:, None])
