@@ -27,7 +27,7 @@ _HALVINGS, _FAR = 60, 40.0
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """``cause`` (K',) of every form, ascending; ``share`` (K',) of the patients of the cause; names (K',), "" for the only one."""
+    """``cause`` (K',) of every form, ascending; ``share`` of its patients; ``name``, "" where it is the only form."""
 
     cause: Ints
     share: Floats

@@ -21,6 +21,7 @@ LAYERS = (
         "ddx.cases",
         "ddx.network",
         "ddx.noisy_or",
+        "ddx.forms",
         "ddx.splitting",
         "ddx.logistic",
         "ddx.admission",

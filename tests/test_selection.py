@@ -116,7 +116,7 @@ def test_patients_of_forms_can_be_scored_and_are_drawn_anew_from_the_seed(limb, 
 
 def test_findings_are_as_frequent_as_in_the_forms(alone):
     rng = np.random.default_rng(2)
-    reports = PATIENTS["Reports"].of(alone.knowledge, PATIENTS["read_forms"]())
+    reports = PATIENTS["Reports"].of(alone.knowledge)
     cause = alone.network.causes.index("stroke")
     share, table = reports.forms[cause]
     assert share.sum() == pytest.approx(1.0)

@@ -73,6 +73,9 @@ def show_item(kb: KnowledgeBase, name: str) -> None:
                 "": cause.description,
             },
         )
+        for form in kb.forms.values():
+            if form.cause == id_:
+                out.print(f"form {form.id}, {form.share:.3g} of the patients: {form.description}", soft_wrap=True)
     elif kind == "finding":
         finding = kb.findings[id_]
         graded = f"level {finding.level} of {finding.graded}" if finding.graded else ""
@@ -125,6 +128,11 @@ def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
     out.print(f"\n{rows[False]} study rows from {cited} sources, {estimated} expert estimates in use{superseded}.")
     out.print("numbers: pooled from published numbers. words: the sources give the frequency in words, or only bound it.")
     out.print("An expert estimate is a number without a source; it has a wide interval and gives way to the first study.")
+    if kb.forms:
+        where = ", ".join(kb.settings_with_forms) or "no setting"
+        out.print(
+            f"{len(kb.forms)} forms of causes, estimates that only divide what studies count (forms.csv), in use in: {where}."
+        )
     for title, numbers in (
         ("Causes per patient who has any", kb.causes_per_patient),
         ("Complaints reported without a modelled cause, over those from one", kb.background_reported),

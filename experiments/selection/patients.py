@@ -21,12 +21,12 @@ import ddx
 from ddx.inference.network import Floats, Ints
 from ddx.knowledge import BALANCED, GENERAL, KnowledgeBase
 from ddx.knowledge.ages import age_limits
+from ddx.knowledge.forms import Forms, forms_of
 from ddx.network import LayeredNetwork
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "forms")]
+sys.path[:0] = [str(HERE.parent)]
 
-from cause_forms import Forms, read_forms  # noqa: E402
 from shared import TEXTBOOK  # noqa: E402
 
 # Findings that reports use.
@@ -59,11 +59,11 @@ class People:
 def draw(model: ddx.Model, n: int, seed: int, people: int = 100_000) -> pd.DataFrame:
     """N patients as ``score`` reads them, with their final_diagnosis; drawn from so many people of the model."""
     rng = np.random.default_rng(seed)
-    net, forms = model.network, read_forms()
+    net = model.network
     crowd = People.drawn(net, people, rng)
     kb = model.knowledge
     start, end = (np.array(limit) for limit in age_limits(kb))
-    reports, stated = Reports.of(kb, forms), kb.risk_factors_reported[BALANCED]
+    reports, stated = Reports.of(kb), kb.risk_factors_reported[BALANCED]
     rows = []
     for i, k in enumerate(rng.integers(len(net.causes), size=n).tolist()):
         one = int(rng.choice(people, p=crowd.chance[:, k] / crowd.chance[:, k].sum()))
@@ -94,9 +94,9 @@ class Reports:
     lengths: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, kb: KnowledgeBase, forms: dict[str, Forms]) -> Reports:
+    def of(cls, kb: KnowledgeBase) -> Reports:
         """Of all causes of a knowledge base."""
-        net = ddx.Model(kb, GENERAL).network.without_syndromes()
+        net, forms = ddx.Model(kb, GENERAL).network.without_syndromes(), forms_of(kb.forms.values(), kb.form_findings.values())
         words = pd.read_csv(VOCABULARY)
         own = [frequencies(kb, net.findings, cause, forms[cause]) for cause in net.causes]
         anyone = net.share.sum(axis=1) @ net.leak
@@ -159,7 +159,7 @@ def frequencies(kb: KnowledgeBase, findings: tuple[str, ...], cause: str, forms:
     table = np.tile(np.array(of_studies), (len(forms.share), 1))
     for finding, p in forms.frequency.items():
         table[:, findings.index(finding)] = p
-    return forms.share, table
+    return np.array(forms.share), table
 
 
 def lengths() -> Iterator[tuple[int, int]]:
