@@ -265,7 +265,8 @@ def test_two_causes_together_are_rarer_than_independent_ones(limb_kb, setting):
     pairs = []
     for one in (net, build_network(stating(limb_kb), setting)):
         link, leak, behind = one.link.copy(), one.leak.copy(), one.finding_syndrome.copy()
-        link[0], leak[:, 0], behind[0], link[0, first] = 0.0, 0.0, 0.0, 1.0
+        link[0], leak[:, 0], behind[0] = 0.0, 0.0, 0.0
+        link[0, one.in_columns(np.arange(len(one.causes)) == first, 0)] = 1.0  # whatever its form
         marked = replace(one, link=link, leak=leak, finding_syndrome=behind)
         result = marked.posterior(layered_evidence(marked, [{one.findings[0]: 1}]))
         assert result.marginal[0, first] == pytest.approx(1.0)

@@ -50,7 +50,7 @@ few = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def links_of(example, row, context=()):
-    """What ``plan_case`` wants to know about one case, up to ``cause_table``."""
+    """What ``plan_case`` wants to know about one case, but for ``effort``."""
     n_causes, n_syndromes = len(example.prior), example.n_syndromes
     finding_syndrome = example.finding_syndrome.reshape(len(row), n_syndromes) > 0.0
     parents = (example.link > 0.0).any(axis=1) | finding_syndrome.any(axis=1)
@@ -61,7 +61,8 @@ def links_of(example, row, context=()):
     requires = np.array(example.requires or (-1,) * example.n_context, dtype=np.intp)
     table = np.concatenate([[0], np.cumsum(1 << (depends & unknown).sum(axis=1))]).astype(np.intp)
     syndrome_link = np.ascontiguousarray(example.syndrome_link.reshape(n_syndromes, n_causes) > 0.0)
-    return example.link[positive] > 0.0, syndrome_link, finding_syndrome[positive], seen, depends, unknown, requires, table
+    on = example.link[positive] > 0.0, syndrome_link, finding_syndrome[positive], seen, depends, unknown
+    return *on, requires, np.arange(n_causes), table
 
 
 def plan_arrays(planned):
@@ -71,7 +72,7 @@ def plan_arrays(planned):
 
 def simulate(links, planned):
     """Walk through a program: the slots in hand before every step, fastest last. Fails if a step breaks the rules."""
-    link_on, syndrome_on, _, seen, depends, unknown, requires, table = links
+    link_on, syndrome_on, _, seen, depends, unknown, requires, _, table = links
     lay, prog, _ = planned
     slots = list(zip(lay.slot_kind.tolist(), lay.slot_index.tolist(), strict=True))
     by_slot = {slot: v for v, slot in enumerate(slots)}
@@ -126,7 +127,7 @@ def simulate(links, planned):
 
 def check_plan(links, planned):
     """The program does what the layout wants, and its sizes are those of its states."""
-    link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, _, _ = links
+    link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, *_ = links
     lay, prog, doubles = planned
     hands = simulate(links, planned)
     assert set(lay.cause) == set(
@@ -171,7 +172,7 @@ def link_patterns(draw):
     requires = np.full(n_context, -1, dtype=np.intp)
     requires[1:] = rng.choice([-1, 0], max(n_context - 1, 0))
     table = np.concatenate([[0], np.cumsum(1 << (depends & unknown).sum(axis=1))]).astype(np.intp)
-    return link, on(n_syndromes, n_causes), finding_syndrome, seen, depends, unknown, requires, table
+    return link, on(n_syndromes, n_causes), finding_syndrome, seen, depends, unknown, requires, np.arange(n_causes), table
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -220,8 +221,8 @@ def test_interpreted_and_compiled_plans_of_large_cases_are_identical(n_syndromes
 def test_trying_longer_for_an_order_never_makes_it_worse(links):
     for held in (False, True):
         lay = layout.assemble(*links[:-1], held)
-        greedy, short = layout.search(lay, 0.0)
-        longer, long = layout.search(lay, 2.0)
+        greedy, short = layout.search(lay, links[-2], 0.0)
+        longer, long = layout.search(lay, links[-2], 2.0)
         assert long <= short
         assert sorted(greedy) == sorted(longer) == list(range(len(lay.cause)))
 
@@ -274,7 +275,7 @@ def test_bits_of_findings_and_enumerated_causes_give_the_same_answers(name, monk
         def plan(*links, held=held):
             *links, table, effort = links
             lay = layout.assemble(*links, held)
-            prog = program.scan(lay, layout.search(lay, effort)[0], table)
+            prog = program.scan(lay, layout.search(lay, links[-1], effort)[0], table, links[-1])
             assert (lay.slot_kind == layout.CAUSE).any() == (held and links[0].any())
             return lay, prog, float(prog.size[0] + prog.size[1] + 3 * prog.size[2])
 

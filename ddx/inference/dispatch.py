@@ -259,7 +259,7 @@ def dense_rows(rows: Rows) -> Booleans:
 def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
     """Layout and program of a case of its own, and the doubles that it needs."""
     plan = plan_case if compiled is None else compiled.plan_case
-    layout, program, doubles = plan(*rows.on(i), first, rows.network.cause, effort)
+    layout, program, doubles = plan(*rows.on(i), first, effort)
     return layout, program, float(doubles)
 
 
@@ -284,8 +284,8 @@ def _dense(m: int, cause: bytes, seen: bytes, syndrome_on: bytes) -> Planned:
         np.zeros((n_causes, 0), dtype=np.bool_),
         np.zeros(0, dtype=np.bool_),
         np.zeros(0, dtype=np.intp),
-        np.arange(n_causes + 1),
         of_cause,
+        np.arange(n_causes + 1),
         EFFORT,
     )
     return layout, program, float(doubles)

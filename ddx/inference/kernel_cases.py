@@ -170,7 +170,7 @@ def plan_group(arrays: Arrays, cases: Cases, row: int, dense: bool, effort: floa
             finding_syndrome_on[b] = cases.seen[row]
     plan: tuple[Layout, Program, float] = plan_case(
         link_on, syndrome_on, finding_syndrome_on, cases.seen[row], arrays.depends, cases.unknown,
-        arrays.requires, cases.table_first, arrays.cause, effort,
+        arrays.requires, arrays.cause, cases.table_first, effort,
     )  # fmt: skip
     return plan
 

@@ -50,7 +50,7 @@ def assemble(
     depends: Booleans,
     unknown: Booleans,
     requires: Ints,
-    of_cause_: Ints,
+    cause_of: Ints,
     held: bool,
 ) -> Layout:
     """The layout of a case.
@@ -64,6 +64,7 @@ def assemble(
     depends : (K, C), which context variable changes which cause
     unknown : (C,), context variables that are not observed
     requires : (C,)
+    cause_of : (K,) ascending, the cause of which a column is a form; usually each column is a cause
     held : enumerate the linked causes, instead of keeping a bit for every finding
     """
     m, n_causes = link_on.shape
@@ -132,7 +133,7 @@ def assemble(
         for b in range(m):
             any_of = any_of or (of_bit[b] >= 0 and link_on[b, k])
         if any_of:
-            together[of_cause_[k]] = 1
+            together[cause_of[k]] = 1
     for k in range(n_causes):
         for x in range(n_context if opened > 0 else 0):
             if unknown[x] and depends[k, x]:
@@ -163,7 +164,7 @@ def assemble(
         for i in range(bit_first[absorbed], bits):
             touch_slot[touches] = bit_slot[i]
             touches += 1
-        if together[of_cause_[k]] == 1:
+        if together[cause_of[k]] == 1:
             cause[absorbed] = k
             absorbed += 1
             touch_first[absorbed], context_first[absorbed], bit_first[absorbed] = touches, contexts, bits
@@ -206,7 +207,7 @@ def assemble(
     )
 
 
-def search(layout: Layout, of_cause_: Ints, effort: float) -> tuple[Ints, float]:
+def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
     """An order of the absorbed causes (A,) under which few slots are in hand at once, and the doubles of all its states.
 
     Greedy (always the cause after which the state is smallest), then hill climbing: a cause moves to another place if the
@@ -305,9 +306,9 @@ def search(layout: Layout, of_cause_: Ints, effort: float) -> tuple[Ints, float]
     regrouped, place = np.empty(n, np.intp), 0
     for t in range(n):
         if taken[order[t]] == 0:
-            c = of_cause_[layout.cause[order[t]]]
+            c = cause_of[layout.cause[order[t]]]
             for a in range(n):
-                if of_cause_[layout.cause[a]] == c:
+                if cause_of[layout.cause[a]] == c:
                     regrouped[place] = a
                     taken[a] = 1
                     place += 1

@@ -40,10 +40,12 @@ class Program(NamedTuple):
     size: Ints  # (3,) doubles of the checkpoints, of the largest segment's store, of the widest state
 
 
-def scan(layout: Layout, order: Ints, cause_table: Ints, of_cause_: Ints) -> Program:
+def scan(layout: Layout, order: Ints, cause_table: Ints, cause_of: Ints) -> Program:
     """The program of a layout whose causes are absorbed in this order.
 
-    ``cause_table`` (K,): where the table of each cause starts. The tables of the factors follow one another.
+    ``cause_table`` (K,): where the table of each cause starts. ``cause_of`` (K,): the cause of which a column is a form;
+    forms of one are absorbed one after the other, and no slot comes or goes in between. The tables of the factors follow one
+    another.
     """
     n_slots, n, n_factors = len(layout.slot_kind), len(layout.cause), len(layout.factor)
     n_steps = n + 2 * n_slots + n_factors
@@ -68,7 +70,7 @@ def scan(layout: Layout, order: Ints, cause_table: Ints, of_cause_: Ints) -> Pro
     of_group = np.zeros((2, n + 1), np.intp)
     begins, stops = of_group[0], of_group[1]
     for t in range(n):
-        same = t > 0 and of_cause_[layout.cause[order[t]]] == of_cause_[layout.cause[order[t - 1]]]
+        same = t > 0 and cause_of[layout.cause[order[t]]] == cause_of[layout.cause[order[t - 1]]]
         begins[t] = begins[t - 1] if same else t
         for u in range(begins[t], t + 1):
             stops[u] = t
@@ -217,8 +219,8 @@ def plan_case(
     depends: Booleans,
     unknown: Booleans,
     requires: Ints,
+    cause_of: Ints,
     cause_table: Ints,
-    of_cause_: Ints,
     effort: float,
 ) -> tuple[Layout, Program, float]:
     """The layout and program of a case with the fewest doubles of state, and the doubles that it needs at once.
@@ -227,8 +229,8 @@ def plan_case(
     positive findings. Beyond HOPELESS doubles the layout is empty.
     """
     held = link_on.shape[0] < 0  # False, and no literal: numba would compile everything anew for it
-    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, of_cause_, held)
-    order, cost = search(layout, of_cause_, effort)
+    layout = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, cause_of, held)
+    order, cost = search(layout, cause_of, effort)
     linked = 0
     for k in range(link_on.shape[1]):
         for b in range(link_on.shape[0]):
@@ -236,17 +238,17 @@ def plan_case(
                 linked += 1
                 break
     # Enumerated causes would have to be told apart from their forms.
-    plain = len(of_cause_) == 0 or of_cause_[len(of_cause_) - 1] == len(of_cause_) - 1
+    plain = len(cause_of) == 0 or cause_of[len(cause_of) - 1] == len(cause_of) - 1
     if plain and linked < link_on.shape[0]:
-        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, of_cause_, not held)
-        other_order, other_cost = search(other, of_cause_, effort)
+        other = assemble(link_on, syndrome_on, finding_syndrome_on, seen, depends, unknown, requires, cause_of, not held)
+        other_order, other_cost = search(other, cause_of, effort)
         if other_cost < cost:
             layout, order, cost = other, other_order, other_cost
     if cost > HOPELESS:
         nothing, nobody = link_on[:0], np.zeros_like(unknown)
         layout = assemble(
-            nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, of_cause_, held
+            nothing, syndrome_on, finding_syndrome_on[:0], np.zeros_like(seen), depends, nobody, requires, cause_of, held
         )
-        return layout, scan(layout, order, cause_table, of_cause_), cost
-    program = scan(layout, order, cause_table, of_cause_)
+        return layout, scan(layout, order, cause_table, cause_of), cost
+    program = scan(layout, order, cause_table, cause_of)
     return layout, program, float(program.size[0] + program.size[1] + 3 * program.size[2])

@@ -199,7 +199,7 @@ class Rows:
             absent, present = of_forms(absent, present, self.network.share[cause])
         return (absent, present) if inverse is None or len(rows) == 1 else (absent[inverse], present[inverse])
 
-    def on(self, i: int) -> tuple[Booleans, Booleans, Booleans, Booleans, Booleans, Booleans, Ints]:
+    def on(self, i: int) -> tuple[Booleans, Booleans, Booleans, Booleans, Booleans, Booleans, Ints, Ints]:
         """What ``assemble`` needs of case i."""
         net, positive = self.network, np.flatnonzero(self.positive[i])
 
@@ -214,6 +214,7 @@ class Rows:
             self.depends,
             self.unknown[i],
             net.requires,
+            net.cause,
         )
 
     def positions(self, chosen: Ints) -> tuple[Ints, Floats]:
