@@ -214,10 +214,25 @@ def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
     sum over causes and factors of 2**(slots in hand) does not grow. One move is tried for every 1 / ``effort`` doubles, so that
     searching stays a small part of the work, and 20,000 at most.
     """
-    n_slots, n = len(layout.slot_kind), len(layout.cause)
-    order, of_slot, of_cause = np.empty(n, np.intp), np.zeros((5, n_slots), np.intp), np.zeros((4, n + 1), np.intp)
+    n_slots, most = len(layout.slot_kind), len(layout.cause)
+    of_slot, of_cause = np.zeros((6, n_slots), np.intp), np.zeros((6, most + 1), np.intp)
     waiting, in_hand, taken, key = of_slot[0], of_slot[1], of_cause[0], of_cause[3]
-    for v in layout.touch_slot:
+    # Forms of a cause, which stand side by side, move as one: they touch what any of them touches.
+    begin, touch_first, touched = of_cause[4], of_cause[5], of_slot[5]
+    touch_slot, n, touches = np.empty(len(layout.touch_slot), np.intp), 0, 0
+    for a in range(most):
+        if a == 0 or cause_of[layout.cause[a]] != cause_of[layout.cause[a - 1]]:
+            begin[n] = a
+            n += 1
+        for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
+            v = layout.touch_slot[i]
+            if touched[v] < n:
+                touched[v] = n
+                touch_slot[touches] = v
+                touches += 1
+        begin[n], touch_first[n] = a + 1, touches
+    touch_slot, order = touch_slot[:touches], np.empty(n, np.intp)
+    for v in touch_slot:
         waiting[v] += 1
     changed = True  # what is in hand or needed once more only, since the keys were computed
     for t in range(n):
@@ -226,8 +241,8 @@ def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
             if taken[a] == 0:
                 if changed:
                     new, done = 0, 0
-                    for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
-                        v = layout.touch_slot[i]
+                    for i in range(touch_first[a], touch_first[a + 1]):
+                        v = touch_slot[i]
                         new += 1 - in_hand[v]
                         done += 1 if waiting[v] == 1 else 0
                     key[a] = (new - done) * 4096 + new
@@ -236,8 +251,8 @@ def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
         order[t] = best
         taken[best] = 1
         changed = False
-        for i in range(layout.touch_first[best], layout.touch_first[best + 1]):
-            v = layout.touch_slot[i]
+        for i in range(touch_first[best], touch_first[best + 1]):
+            v = touch_slot[i]
             waiting[v] -= 1
             changed = changed or in_hand[v] == 0 or waiting[v] == 1
             in_hand[v] = 1
@@ -252,8 +267,8 @@ def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
         for t in range(n):
             change[t], observed[t] = 0, 0
             a = order[t]
-            for i in range(layout.touch_first[a], layout.touch_first[a + 1]):
-                v = layout.touch_slot[i]
+            for i in range(touch_first[a], touch_first[a + 1]):
+                v = touch_slot[i]
                 if first[v] == n:
                     first[v] = t
                 last[v] = t
@@ -274,7 +289,8 @@ def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
         cost, width = 0.0, 0
         for t in range(n):
             width += change[t]
-            cost += (float(1 << width) if width < 62 else 2.0**width) * (1 + observed[t])
+            forms = begin[order[t] + 1] - begin[order[t]]
+            cost += (float(1 << width) if width < 62 else 2.0**width) * (forms + observed[t])
         change[n] = 0
         if trial == 0:
             current = cost
@@ -300,16 +316,9 @@ def search(layout: Layout, cause_of: Ints, effort: float) -> tuple[Ints, float]:
                 order[position] = order[position + step]
                 position += step
             order[target] = a
-    # Forms of a cause side by side, where the first of them stands.
-    for a in range(n):
-        taken[a] = 0
-    regrouped, place = np.empty(n, np.intp), 0
+    columns, place = np.empty(most, np.intp), 0
     for t in range(n):
-        if taken[order[t]] == 0:
-            c = cause_of[layout.cause[order[t]]]
-            for a in range(n):
-                if cause_of[layout.cause[a]] == c:
-                    regrouped[place] = a
-                    taken[a] = 1
-                    place += 1
-    return regrouped, current
+        for a in range(begin[order[t]], begin[order[t] + 1]):
+            columns[place] = a
+            place += 1
+    return columns, current
