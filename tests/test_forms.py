@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import runpy
+import shutil
+import subprocess
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +25,7 @@ from ddx import sensitivity, validation
 from ddx.draws import posterior_draws, posterior_under
 from ddx.errors import KnowledgeError
 from ddx.forms import columns, in_forms
-from ddx.inference import Network, bounds, gradient, linear, posterior, single_cause
+from ddx.inference import EvidenceTooLarge, Network, bounds, gradient, linear, posterior, single_cause
 from ddx.inference.rows import expit
 from ddx.knowledge import read_knowledge
 from ddx.knowledge.schema import Form, FormFinding
@@ -117,6 +121,65 @@ def test_what_has_no_forms_refuses_them(method):
     message = f"^{method.__name__}: got causes that come in forms, for which there are only exact posteriors$"
     with pytest.raises(ValueError, match=message):
         method(network, [[1.0]], **({"targets": [0]} if method is linear else {}))
+
+
+def test_a_case_that_is_too_large_is_refused_whatever_the_method():
+    """63 findings of one cause, nine in each of seven forms: side by side they need a state of all findings."""
+    link = np.zeros((63, 8))
+    link[np.arange(63), np.arange(63) // 9] = 0.5
+    network = Network([0.1] * 7 + [0.2], link, np.full(63, 0.1), cause=[0] * 7 + [1], share=[1 / 7] * 7 + [1.0])
+    few = np.full(63, np.nan)
+    few[[0, 10, 20]] = 1.0
+    marginal = enumerated(network, network.prior, np.zeros((8, 0)), few, [])[0]
+    for kernel, method in itertools.product(("numpy", "compiled"), ("exact", "auto")):
+        with pytest.raises(EvidenceTooLarge, match=r"^case 1: 63 present or uncertain findings need \S+ GiB,") as caught:
+            posterior(network, [few, np.ones(63)], kernel=kernel, method=method)
+        assert caught.value.rows == (1,)
+        found = posterior(network, [few], kernel=kernel, method=method)
+        np.testing.assert_allclose(found.marginal[0], marginal, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"cause": [0, 0, 1]}, "cause and share come together: give both or neither"),
+        ({"share": [1.0, 1.0, 1.0]}, "cause and share come together: give both or neither"),
+        ({"cause": [0, 0], "share": [0.5, 0.5, 1.0]}, "cause: got shape (2,), expected (K,) with K = 3, the causes of link"),
+        ({"cause": [0, 0, 1], "share": [1.0]}, "share: got shape (1,), expected (K,) with K = 3, the causes of link"),
+        *(
+            (
+                {"cause": cause, "share": [0.5, 0.5, 1.0]},
+                f"cause: got {cause}, expected whole numbers from 0, each as before or one more",
+            )
+            for cause in ([0, 1, 0], [1, 0, 0], [0, 0, 2], [1, 1, 2], [0.0, 0.0, 1.0])
+        ),
+        *(
+            (
+                {"cause": [0, 0, 1], "share": share},
+                f"share: got {share}, expected shares above 0 that add up to 1 in every cause",
+            )
+            for share in ([0.5, 0.6, 1.0], [0.0, 1.0, 1.0], [0.5, 0.5, 0.9])
+        ),
+        ({"cause": [0, 0, 1], "share": [-0.5, 1.5, 1.0]}, "share[0]: got -0.5, expected a probability in [0, 1]"),
+        ({"cause": [0, 0, 1], "share": [np.nan, 0.5, 1.0]}, "share[0]: got nan, expected a probability in [0, 1]"),
+        (
+            {"cause": [0, 1, 1], "share": [1.0, 0.5, 0.5]},
+            "prior: forms of one cause differ; it belongs to the cause, and share divides it among them",
+        ),
+        (
+            {
+                "cause": [0, 0, 1],
+                "share": [0.5, 0.5, 1.0],
+                "context_log_odds": [[0.0], [1.0], [0.0]],
+                "context_prior": [0.5],
+            },
+            "context_log_odds: forms of one cause differ; it belongs to the cause, and share divides it among them",
+        ),
+    ],
+)
+def test_wrong_forms_are_told(arrays, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Network([0.1, 0.1, 0.2], [[0.5, 0.2, 0.1]], [0.1], **arrays)
 
 
 # --- a small knowledge base ---------------------------------------------------------------------------------------------------
@@ -233,7 +296,8 @@ def test_sensitivity_and_draws_of_a_case(limb):
     message = "link:myasthenia_gravis:ptosis: the posterior is no ratio of linear functions of it; use sensitivity.curve"
     with pytest.raises(ddx.UsageError, match=f"^{re.escape(message)}$"):
         sensitivity.function(model, case, "myasthenia_gravis", "link:myasthenia_gravis:ptosis")
-    assert np.isnan(distance(model, "link:myasthenia_gravis:ptosis", 0.5))
+    for parameter in ("link:myasthenia_gravis:ptosis", "prior:myasthenia_gravis", "or:myasthenia_gravis:sex_female"):
+        assert np.isnan(distance(model, parameter, 0.5))
     evidence = model.diagnose(**case).evidence
     draws = posterior_draws(model, evidence, 20, seed=1)
     assert draws.shape == (20, 1, 49)
@@ -297,12 +361,48 @@ def test_problems_of_forms_are_reported(tiny_kb):
     found = write(tiny_kb, forms, ["f1,neuropathy,tremor,0.9", "f2,stroke,tremorr,0.9;1.5"])
     assert "forms.csv:2.cause: unknown cause 'strok'; nearest: stroke" in found
     assert "forms.csv:4.share: got 1.5, expected a share above 0, at most 1" in found
-    assert "forms.csv:4.share: the shares of the forms of stroke add up to 1.9, expected 1" in found
+    assert "forms.csv:4.share: the shares of the forms of stroke add up to 1.9, expected 0.98 to 1.02" in found
     assert any(
         line.startswith("form_findings.csv:2.cause: got 'neuropathy', which has no forms in forms.csv") for line in found
     )
     assert "form_findings.csv:3.finding: unknown finding 'tremorr'; nearest: tremor" in found
     assert "form_findings.csv:3.frequencies: got 1.5, expected a frequency between 0 and 1" in found
+    assert not any("forms" in line and "numbers" in line for line in found)  # while a cause is misspelt
+
+
+def test_ids_of_forms_are_those_of_nothing_else(tiny_kb):
+    found = write(tiny_kb, ["stroke,stroke,0.6,One", "tremor,stroke,0.4,Another"], [])
+    for line, name, file in ((2, "stroke", "causes.csv"), (3, "tremor", "findings.csv")):
+        assert any(re.match(rf"forms\.csv:{line}\.id: got '{name}', which is the id of {file}:\d+$", text) for text in found)
+
+
+def test_a_setting_with_forms_needs_some(tiny_kb):
+    message = "kb.toml.settings_with_forms: names clinic, and forms.csv has no forms: add them, or take the settings out"
+    assert write(tiny_kb, [], []) == [message]
+
+
+def difference(*arguments):
+    command = [sys.executable, "-m", "ddx", "kb", "diff", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_difference_of_forms(tiny_kb, tmp_path):
+    finding = next(name for name in ddx.load(tiny_kb).knowledge.parameters if name.startswith("link:stroke:")).split(":")[2]
+    other = shutil.copytree(tiny_kb, tmp_path / "other")
+    assert write(tiny_kb, ["a,stroke,0.6,One", "b,stroke,0.4,Another"], [f"f1,stroke,{finding},0.9;0.2"], "[]") == []
+    assert write(other, ["a,stroke,0.7,One", "c,stroke,0.3,Third"], [f"f1,stroke,{finding},0.9;0.3"]) == []
+    out = difference(tiny_kb, other, "--setting", "clinic").splitlines()
+    lines = [
+        "settings with forms: no setting -> clinic",
+        "share of the form a: 0.6 -> 0.7",
+        "share of the form b: 0.4 -> not there",
+        f"{finding} in the forms of stroke: 0.9;0.2 -> 0.9;0.3",
+        "share of the form c: not there -> 0.3",
+    ]
+    assert [line for line in out if line in lines] == lines
+    document = json.loads(difference(tiny_kb, other, "--json"))
+    assert document["settings_with_forms"] == {"old": [], "new": ["clinic"]}
+    assert document["forms"][1] == {"what": "share of the form b", "old": "0.4", "new": None}
 
 
 def test_a_table_without_the_other_and_an_unknown_setting_are_reported(tiny_kb):

@@ -52,6 +52,8 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             "setting": setting,
             "parameters": parameters.to_dict("records"),
             **{name: {s: {"old": x, "new": y} for s, x, y in _of_settings(before, after, name)} for name in OF_SETTINGS},
+            "settings_with_forms": {"old": before.settings_with_forms, "new": after.settings_with_forms},
+            "forms": [{"what": what, "old": x, "new": y} for what, x, y in _forms(before, after)],
             "cases": compared,
             "posteriors": [] if posteriors is None else posteriors.to_dict("records"),
         }
@@ -66,6 +68,13 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             for where, old_number, new_number in _of_settings(before, after, name):
                 numbers = (f"{x:g}" if x else "not stated" for x in (old_number, new_number))
                 out.print(f"{name.replace('_', ' ')}, {where}: {' -> '.join(numbers)}")
+        with_forms = (", ".join(kb.settings_with_forms) or "no setting" for kb in (before, after))
+        if before.settings_with_forms != after.settings_with_forms:
+            out.print(f"settings with forms: {' -> '.join(with_forms)}")
+        forms = _forms(before, after)
+        for what, old_text, new_text in forms[:top]:
+            out.print(f"{what}: {old_text or 'not there'} -> {new_text or 'not there'}")
+        _more(out, len(forms), top)
         if posteriors is not None:
             _posteriors(out, posteriors, compared, setting, top)
     if cases is None:
@@ -102,6 +111,19 @@ def _of_settings(before: KnowledgeBase, after: KnowledgeBase, name: str) -> list
     old_ones, new_ones = getattr(before, name), getattr(after, name)
     pairs = ((s, old_ones.get(s), new_ones.get(s)) for s in {**before.settings, **after.settings})
     return [(setting, old, new) for setting, old, new in pairs if old != new]
+
+
+def _forms(before: KnowledgeBase, after: KnowledgeBase) -> list[tuple[str, str | None, str | None]]:
+    """Shares of forms and frequencies of findings in them that differ, as the files have them; None: no such row."""
+    old, new = (
+        {f"share of the form {form.id}": f"{form.share:g}" for form in kb.forms.values()}
+        | {
+            f"{row.finding} in the forms of {row.cause}": ";".join(f"{p:g}" for p in row.frequencies)
+            for row in kb.form_findings.values()
+        }
+        for kb in (before, after)
+    )
+    return [(what, old.get(what), new.get(what)) for what in {**old, **new} if old.get(what) != new.get(what)]
 
 
 def _posteriors(out: Console, changes: pd.DataFrame, compared: int, setting: str, top: int) -> None:

@@ -122,11 +122,34 @@ class Network:
         if not 0.0 < none_weight <= 1.0:
             raise ValueError(f"none_weight: got {none_weight}, expected a number above 0, at most 1")
         put("none_weight", float(none_weight))
-        put("cause", np.arange(n_causes) if cause is None else np.asarray(cause, dtype=np.intp))
-        put("share", np.ones(n_causes) if share is None else np.asarray(share, dtype=np.float64))
+        self._put_forms(put, cause, share)
         sizes = {a.shape[0] for a, ndim in self._batched() if a.ndim == ndim}
         if len(sizes) > 1:
             raise ValueError(f"arrays with a leading case axis disagree about the number of cases: {sorted(sizes)}")
+
+    def _put_forms(self, put: Callable[[str, object], None], cause: ArrayLike | None, share: ArrayLike | None) -> None:
+        if (cause is None) != (share is None):
+            raise ValueError("cause and share come together: give both or neither")
+        if cause is None or share is None:
+            put("cause", np.arange(self.n_causes))
+            put("share", np.ones(self.n_causes))
+            return
+        of, shares = np.array(cause), _probabilities("share", share, (1, 1), copy=True)
+        for name, array in (("cause", of), ("share", shares)):
+            if array.shape != (self.n_causes,):
+                raise ValueError(f"{name}: got shape {array.shape}, expected (K,) with K = {self.n_causes}, the causes of link")
+        if self.n_causes and (of.dtype.kind not in "iu" or of[0] != 0 or not np.isin(np.diff(of), (0, 1)).all()):
+            raise ValueError(f"cause: got {of.tolist()}, expected whole numbers from 0, each as before or one more")
+        of = of.astype(np.intp)
+        first = np.searchsorted(of, of)
+        total = np.bincount(of, shares)
+        if not (shares > 0.0).all() or (abs(total - 1.0) > 1e-9).any():
+            raise ValueError(f"share: got {shares.tolist()}, expected shares above 0 that add up to 1 in every cause")
+        for name, array in (("prior", self.prior.T), ("context_log_odds", np.moveaxis(self.context_log_odds, -2, 0))):
+            if (array != array[first]).any():
+                raise ValueError(f"{name}: forms of one cause differ; it belongs to the cause, and share divides it among them")
+        put("cause", of)
+        put("share", shares)
 
     def _put_syndromes(
         self,

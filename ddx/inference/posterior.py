@@ -151,7 +151,8 @@ def posterior(
     """
     if method not in get_args(Method):
         raise ValueError(f"method: got {method!r}, allowed: {', '.join(get_args(Method))}")
-    if method == "exact":
+    # There are no bounds for causes that come in forms.
+    if method == "exact" or (method == "auto" and network.has_forms):
         result, error = fitting(network, evidence, context, memory_gib=memory_gib, kernel=kernel)
         if error is not None:
             raise error

@@ -34,6 +34,7 @@ def check(kb: KnowledgeBase, unread: Unread) -> list[Problem]:
     """All problems of what could be read of a knowledge base, but for those that follow from what could not."""
     rules = (
         _names(kb),
+        _forms(kb),
         _studies(kb),
         _codes(kb),
         _causes(kb),
@@ -59,6 +60,7 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
         ("syndromes.csv", kb.syndromes),
         ("findings.csv", kb.findings),
         ("context.csv", kb.context),
+        ("forms.csv", kb.forms),
     )
     # Ids first: where an alias is the id of another row, the alias is to be mended, wherever it stands.
     for column in ("id", "aliases"):
@@ -87,6 +89,12 @@ def _names(kb: KnowledgeBase) -> Iterator[Problem]:
         if re.fullmatch(_COLUMNS, cause.id):
             message = f"got {cause.id!r}, which is a column of tables of posteriors (intervals, leading causes)"
             yield Problem("causes.csv", cause.line, "id", message)
+
+
+def _forms(kb: KnowledgeBase) -> Iterator[Problem]:
+    if kb.settings_with_forms and not kb.forms:
+        message = f"names {', '.join(kb.settings_with_forms)}, and forms.csv has no forms: add them, or take the settings out"
+        yield Problem("kb.toml", None, "settings_with_forms", message)
 
 
 def _studies(kb: KnowledgeBase) -> Iterator[Problem]:

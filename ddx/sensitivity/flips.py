@@ -164,12 +164,12 @@ def distance(model: Model, parameter: str, value: float) -> float:
     """Chan-Darwiche distance between the network and the one with another value of a parameter.
 
     Links of findings, priors and odds ratios enter the tables of one variable each: the extreme ratios are those of its rows.
-    nan for the others.
+    nan for the others, and where causes come in forms, of which two at once may matter more than a table says.
     """
     network, kb = model.network, model.knowledge
     kind, subject, *rest = parameter.partition("@")[0].split(":")
     values = Values.of(kb, [{parameter: value}])
-    if network.forms is not None and kind == "link":
+    if network.forms is not None:
         return float("nan")
     if kind == "link" and subject in network.causes and rest[0] in network.findings and not kb.findings[rest[0]].graded:
         f, k = network.findings.index(rest[0]), network.causes.index(subject)
