@@ -2,7 +2,7 @@
 
     python experiments/setting_shift/run.py
 
-Settings differ in the prevalence of the causes and in nothing else.
+Settings differ in the prevalence of causes and risk factors, in what is reported, and in whether causes come in forms.
 Written are results.csv, figure.png and, below the line "results" of README.md, the tables.
 """
 
