@@ -880,7 +880,7 @@ def test_no_item_of_a_knowledge_base_can_be_named_like_a_column():
 
 @pytest.mark.parametrize("name", ["posterior", "prior", "context", "syndromes"])
 def test_a_changed_series_leaves_the_answer_as_it_was(name, limb):
-    answer = limb.diagnose(present=["rest_tremor", "bradykinesia"])
+    answer = limb.in_setting("primary_care").diagnose(present=["rest_tremor", "bradykinesia"])
     before, changed = getattr(answer, name), getattr(answer, name)
     changed.iloc[0] = 7.0
     pd.testing.assert_series_equal(getattr(answer, name), before)
