@@ -68,8 +68,8 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             for where, old_number, new_number in _of_settings(before, after, name):
                 numbers = (f"{x:g}" if x else "not stated" for x in (old_number, new_number))
                 out.print(f"{name.replace('_', ' ')}, {where}: {' -> '.join(numbers)}")
-        with_forms = (", ".join(kb.settings_with_forms) or "no setting" for kb in (before, after))
         if before.settings_with_forms != after.settings_with_forms:
+            with_forms = (", ".join(kb.settings_with_forms) or "no setting" for kb in (before, after))
             out.print(f"settings with forms: {' -> '.join(with_forms)}")
         forms = _forms(before, after)
         for what, old_text, new_text in forms[:top]:

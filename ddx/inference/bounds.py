@@ -75,7 +75,7 @@ def bounds(
     Raises
     ------
     ValueError
-        As for ``posterior``; effort or tolerance negative.
+        As for ``posterior``; effort or tolerance negative, or causes that come in forms.
     EvidenceTooLarge
         The unknown context and the syndromes of a case alone would not fit into ``memory_gib``.
 

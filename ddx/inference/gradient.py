@@ -59,7 +59,7 @@ def gradient(
     IndexError
         ``target`` is not a cause.
     ValueError, EvidenceTooLarge
-        As for ``posterior``.
+        As for ``posterior``; the former for causes that come in forms, too.
 
     Notes
     -----

@@ -120,7 +120,7 @@ def posterior(
     method : "exact", "auto" or "bounds"
         What happens to a case that does not fit into memory. "exact" refuses it; "auto" and "bounds" enclose its posteriors
         between certified bounds and leave its other numbers nan. "bounds" tells the bounds of all cases (``bounds``), those of
-        the exact ones being as close as rounding allows.
+        the exact ones being as close as rounding allows. There are no bounds where causes come in forms: "auto" is "exact".
     memory_gib : float
         Budget for the states of one case; what needs more is refused before any of it is allocated. The error names all such
         cases; it is raised when the others are solved.
@@ -136,9 +136,10 @@ def posterior(
     ImportError
         kernel="compiled" without numba.
     ValueError
-        Unknown method or kernel, shapes that do not fit, values outside [0, 1], context that contradicts ``network.requires``.
+        Unknown method or kernel, shapes that do not fit, values outside [0, 1], context that contradicts ``network.requires``;
+        "bounds" of causes that come in forms.
     EvidenceTooLarge
-        The states of some cases would not fit into ``memory_gib`` (unless the method is another one than "exact").
+        The states of some cases would not fit into ``memory_gib``, and the method gives no bounds instead.
 
     Notes
     -----
@@ -151,7 +152,6 @@ def posterior(
     """
     if method not in get_args(Method):
         raise ValueError(f"method: got {method!r}, allowed: {', '.join(get_args(Method))}")
-    # There are no bounds for causes that come in forms.
     if method == "exact" or (method == "auto" and network.has_forms):
         result, error = fitting(network, evidence, context, memory_gib=memory_gib, kernel=kernel)
         if error is not None:

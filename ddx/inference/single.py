@@ -55,7 +55,8 @@ def single_cause(
     Raises
     ------
     ValueError, EvidenceTooLarge
-        As for ``posterior``; the latter only for syndromes or unknown context that do not fit into memory.
+        As for ``posterior``; the latter only for syndromes or unknown context that do not fit into memory. Causes that
+        come in forms are a ValueError.
     """
     refuse_forms(network, "single_cause")
     problem = checked(network, evidence, context)
