@@ -10,9 +10,10 @@ finding without any cause counts what comes from a syndrome that is there withou
 
 A finding that no study counted in a cause has no direct link to it: what its syndromes bring is all.
 
-Studies ask everybody; a patient is described by what is reported, and complaints that no modelled cause brought are reported
-more rarely than the others. Where a setting says by how much (``background_reported``), the direct leaks of its complaints are
-multiplied with that, and the links stay.
+Leaks are of people who were all asked and examined; a patient is described by what is reported, and a finding that no modelled
+cause brought is reported more rarely than the others. Where a setting says by how much (``background_reported``, by the kind of
+the finding), direct leaks are multiplied with that, in the last two lines too. The sensitivities stay: they were counted in
+patients with the cause, as a case is reported.
 
 Where causes come in forms, every form has a column of its own; what hangs together does so through the forms, and there are no
 syndromes: all is direct.
@@ -32,7 +33,6 @@ from ddx.forms import has_forms, in_forms
 from ddx.inference.network import Floats, Ints
 from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.graded import MIN_NONE
-from ddx.knowledge.schema import COMPLAINTS
 from ddx.values import Values, places
 
 
@@ -73,23 +73,9 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
     total = values.at(place.link[below], 0.0)
     base, leak = values.at(place.leak[rows], np.nan), values.at(place.leak_at_age[:, rows], np.nan)
     n_findings, n_causes = len(rows), len(kb.causes)
-    sensitivity, syndrome = total[:, :n_findings, :n_causes], total[:, n_findings:, :n_causes]
-    forms = has_forms(kb, setting)
-    if forms:
-        sensitivity = in_forms(kb, sensitivity, [names[r] for r in rows])
-    for levels in kb.graded.values():
-        if levels[0] in own:
-            at = [own[level] for level in levels]
-            base[:, at] = _continuation(base[:, at], axis=1)
-            leak[:, :, at] = _continuation(leak[:, :, at], axis=2)
-            sensitivity[:, at] = _continuation(sensitivity[:, at], axis=1)
-    reported = _reported(kb, setting)[rows]
-    if forms:
-        nothing = sensitivity[:, :0]
-        parts = (_excess(sensitivity, base[:, :, None]), leak * reported, nothing, nothing[:, :, 0], sensitivity[:, :, :0])
-        return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
+    sensitivity, of_syndrome = total[:, :n_findings, :n_causes], total[:, n_findings:, :n_causes]
     syndrome_leak = values.at(place.syndrome_leak, np.nan)
-    syndrome_link = _excess(syndrome, syndrome_leak[:, :, None])
+    syndrome_link = _excess(of_syndrome, syndrome_leak[:, :, None])
     finding_syndrome = _excess(total[:, :n_findings, n_causes:], base[:, :, None])
     direct_base, direct_leak, through = base, leak, np.ones_like(sensitivity)
     for j in range(syndrome_leak.shape[1]):
@@ -100,9 +86,28 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
         # 1 - (1 - x) / (1 - y), which is x to the last digit where y is zero.
         direct_base = _excess(direct_base, alone * v)
         direct_leak = _excess(direct_leak, (alone * v)[:, None, :])
-    known = 1.0 - (1.0 - direct_base[:, :, None]) * through
+    reported = _reported(kb, setting)[rows]
+    known = 1.0 - (1.0 - reported[:, None] * direct_base[:, :, None]) * through
+    forms = has_forms(kb, setting)
+    if forms:
+        brought = (finding_syndrome > 0.0).astype(float) @ (of_syndrome > 0.0) > 0.0
+        sensitivity = np.where((sensitivity <= 0.0) & brought, known, sensitivity)
+        sensitivity = in_forms(kb, sensitivity, [names[r] for r in rows])
+    for levels in kb.graded.values():  # no syndrome shows itself in one
+        if levels[0] in own:
+            at = [own[level] for level in levels]
+            base[:, at] = _continuation(base[:, at], axis=1)
+            leak[:, :, at] = _continuation(leak[:, :, at], axis=2)
+            direct_leak[:, :, at] = leak[:, :, at]
+            sensitivity[:, at] = _continuation(sensitivity[:, at], axis=1)
+    background = reported * base
+    if forms:
+        nothing = sensitivity[:, :0]
+        link = _excess(sensitivity, background[:, :, None])
+        parts = (link, leak * reported, nothing, nothing[:, :, 0], sensitivity[:, :, :0])
+        return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
     # A finding of no syndrome keeps the short formula: the same number without another rounding.
-    known = np.where((finding_syndrome > 0.0).any(axis=2, keepdims=True), known, base[:, :, None])
+    known = np.where((finding_syndrome > 0.0).any(axis=2, keepdims=True), known, background[:, :, None])
     parts = (_excess(sensitivity, known), direct_leak * reported, syndrome_link, syndrome_leak, finding_syndrome)
     return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
 
@@ -129,8 +134,8 @@ def _continuation(levels: Floats, axis: int) -> Floats:
 @lru_cache(maxsize=32)
 def _reported(kb: KnowledgeBase, setting: str) -> Floats:
     """(F,) how often the setting's records hold a finding without a modelled cause, over how often one from a cause."""
-    factor = kb.background_reported.get(setting, 1.0)
-    return np.array([factor if finding.kind in COMPLAINTS else 1.0 for finding in kb.findings.values()])
+    ratio = kb.background_reported.get(setting, {})
+    return np.array([ratio.get(finding.kind, 1.0) for finding in kb.findings.values()])
 
 
 @lru_cache(maxsize=8)

@@ -34,7 +34,7 @@ import ddx
 from ddx import sensitivity, validation
 from ddx.draws import posterior_draws, posterior_under
 from ddx.knowledge import read_knowledge
-from ddx.knowledge.schema import COMPLAINTS
+from ddx.knowledge.schema import FINDING_KINDS
 from ddx.logistic import admitted
 from ddx.network import build_network
 from ddx.risk_factors import prior_of_unstated
@@ -42,19 +42,21 @@ from ddx.risk_factors import prior_of_unstated
 RATIO, STATED = 0.3, 0.6
 SILENT = 1.0 - STATED
 RATIO_WORDS = (
-    "expected a number above 0, at most 1: how often a complaint without a modelled cause is reported, over one from a cause"
+    "expected a number above 0, at most 1: how often a finding without a modelled cause is reported, over one from a cause"
 )
+KINDS_WORDS = "allowed: history, symptom, sign, bedside_test, lab"
 STATED_WORDS = "expected a number between 0 and 1: how many of the risk factors that are there are stated"
 
 
 def reporting(kb, setting="clinic", *, background=None, factors=None, causes=None):
-    """A knowledge base with the numbers of one setting."""
+    """A knowledge base with the numbers of one setting; ``background``: of symptoms."""
 
     def table(number):
         return MappingProxyType({} if number is None else {setting: number})
 
+    ratios = None if background is None else {"symptom": background}
     return replace(
-        kb, background_reported=table(background), risk_factors_reported=table(factors), causes_per_patient=table(causes)
+        kb, background_reported=table(ratios), risk_factors_reported=table(factors), causes_per_patient=table(causes)
     )
 
 
@@ -68,7 +70,7 @@ class Reported(SmallModel):
             share = dict(zip(itertools.product(SMALL_AGES, SMALL_SEXES), found.share.ravel(), strict=True))
             at_large = {"none_weight": found.none_weight, "scale": found.scale, "share": share}
         super().__init__(setting, **at_large)
-        self.ratio = kb.background_reported.get(setting, 1.0)
+        self.ratio = kb.background_reported.get(setting, {}).get("symptom", 1.0)
         self.stated = kb.risk_factors_reported.get(setting, 0.0)
         self.case = {}
 
@@ -85,18 +87,29 @@ class Reported(SmallModel):
             yield age, sex, x, c, weight * np.prod([1.0 - self.stated * x[factor] for factor in silent])
 
     def p_present(self, finding, age, causes):
-        leak = self.value.get(f"leak:{finding}@{age}", self.value[f"leak:{finding}"])
-        # What the causes leave out, times the leak that is reported instead of the one that is there.
-        missing = (1.0 - super().p_present(finding, age, causes)) / (1.0 - leak)
-        return 1.0 - missing * (1.0 - self.ratio * leak)
+        """A cause shows as much as studies count in its patients; what else there is, is reported as the ratio says."""
+        leak = self.value[f"leak:{finding}"]
+        absent = 1.0 - self.ratio * self.value.get(f"leak:{finding}@{age}", leak)
+        for cause in causes:
+            s = self.value.get(f"link:{cause}:{finding}")
+            if s is not None:
+                absent *= (1.0 - s) / (1.0 - self.ratio * leak)
+        return 1.0 - absent
 
     def p_levels(self, age, causes):
         """P(level <= v) is a product over the reasons; what nobody reports is no reason."""
-        at_most = np.cumsum(super().p_levels(age, causes))
-        there = np.cumsum(super().p_levels(age, ()))
+        at_most = self._reported(lambda v: self.value.get(f"leak:{v}@{age}", self.value[f"leak:{v}"]))
+        for cause in causes:
+            if f"link:{cause}:severe" in self.value:
+                counted = np.cumsum(self._levels(lambda v, c=cause: self.value[f"link:{c}:{v}"]))
+                at_most = at_most * counted / self._reported(lambda v: self.value[f"leak:{v}"])
+        return np.diff(at_most, prepend=0.0)
+
+    def _reported(self, of):
+        """P(level <= v) of what no cause brought."""
+        there = np.cumsum(self._levels(of))
         hazard = [1.0 - there[v - 1] / there[v] for v in (1, 2, 3)]
-        reported = np.array([np.prod([1.0 - self.ratio * h for h in hazard[v:]]) for v in range(4)])
-        return np.diff(at_most / there * reported, prepend=0.0)
+        return np.array([np.prod([1.0 - self.ratio * h for h in hazard[v:]]) for v in range(4)])
 
 
 # --- the posteriors -----------------------------------------------------------------------------------------------------------
@@ -137,25 +150,29 @@ def test_other_settings_and_bases_without_the_tables_keep_every_bit(tiny):
     assert (changed - ddx.Model(plain, "clinic").diagnose(**case).posterior).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("setting", ["primary_care", "balanced"])
-def test_only_leaks_of_complaints_are_smaller_in_limb(limb, setting):
+def test_leaks_of_limb_are_as_reported_and_sensitivities_stay(limb):
+    """In a setting without forms, of which tests/test_forms.py has the like."""
     kb = limb.knowledge
-    found, plain = build_network(kb, setting), build_network(reporting(kb), setting)
-    ratio = kb.background_reported[setting]
-    told = np.array([finding.kind in COMPLAINTS for finding in kb.findings.values()])
-    assert 100 < told.sum() < 150
-    np.testing.assert_array_equal(found.leak, plain.leak * np.where(told, ratio, 1.0))
-    for name in ("link", "syndrome_link", "syndrome_leak", "finding_syndrome", "context_prior"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
-
-
-def test_an_absent_complaint_says_the_same_with_any_leak(tiny):
-    """All causes share the leak, and so it cancels where age is known."""
-    case = {"present": ["raised_ck"], "absent": ["tremor"], "age": 70, "sex": "male"}
-    told, asked = (
-        ddx.Model(reporting(tiny.knowledge, background=ratio), "clinic").diagnose(**case).posterior for ratio in (RATIO, 1.0)
-    )
-    np.testing.assert_allclose(told, asked, rtol=1e-12)
+    found, plain = (build_network(base, "primary_care").without_syndromes() for base in (kb, reporting(kb)))
+    ratio = np.array([kb.background_reported["primary_care"].get(finding.kind, 1.0) for finding in kb.findings.values()])
+    assert set(ratio.tolist()) == {0.6, 1.0}
+    links = [p.split(":")[1:] for p in kb.parameters if p.startswith("link:")]
+    in_syndrome = np.isin(found.findings, [finding for parent, finding in links if parent in kb.syndromes])
+    np.testing.assert_allclose(found.leak[:, ~in_syndrome], (plain.leak * ratio)[:, ~in_syndrome], rtol=1e-12)
+    assert (found.leak <= plain.leak * (1.0 + 1e-12)).all()
+    # P(finding | one cause alone), at an age that has no leak of its own.
+    checked = 0
+    for f, name in enumerate(found.findings):
+        leak, of_ages = kb.means[f"leak:{name}"], plain.leak[:, f]
+        if in_syndrome[f] or kb.findings[name].graded or not np.isclose(of_ages, leak, rtol=1e-12).any():
+            continue
+        at = int(np.isclose(of_ages, leak, rtol=1e-12).argmax())
+        shown = 1.0 - (1.0 - found.leak[at, f]) * (1.0 - found.link[f])
+        said = [kb.means.get(f"link:{cause}:{name}", found.leak[at, f]) for cause in found.causes]
+        np.testing.assert_allclose(shown, said, rtol=1e-9, err_msg=name)
+        checked += 1
+    assert checked > 150
+    np.testing.assert_array_equal(found.context_prior, plain.context_prior)
 
 
 def test_silence_lowers_a_risk_factor_by_the_odds_that_it_would_have_been_stated():
@@ -289,11 +306,14 @@ WRONG = {
     "background_reported": {
         "zzz = 0.5": "zzz: unknown setting; allowed: balanced, clinic",
         "general = 0.5": "general: is all people, not patients; allowed: balanced, clinic",
-        "clinic = 0": f"clinic: got 0, {RATIO_WORDS}",
-        "clinic = 1.2": f"clinic: got 1.2, {RATIO_WORDS}",
-        "clinic = true": f"clinic: got True, {RATIO_WORDS}",
-        "clinic = nan": f"clinic: got nan, {RATIO_WORDS}",
-        "clinic = '0.5'": f"clinic: got '0.5', {RATIO_WORDS}",
+        "clinic = 0.5": "clinic: got 0.5, expected a table: kind of finding = number",
+        "clinic = { symptom = 0 }": f"clinic.symptom: got 0, {RATIO_WORDS}",
+        "clinic = { symptom = 1.2 }": f"clinic.symptom: got 1.2, {RATIO_WORDS}",
+        "clinic = { sign = true }": f"clinic.sign: got True, {RATIO_WORDS}",
+        "clinic = { lab = nan }": f"clinic.lab: got nan, {RATIO_WORDS}",
+        "clinic = { history = '0.5' }": f"clinic.history: got '0.5', {RATIO_WORDS}",
+        "clinic = { signs = 0.5 }": f"clinic.signs: unknown kind of finding; nearest: sign; {KINDS_WORDS}",
+        "clinic = { zzz = 0.5 }": f"clinic.zzz: unknown kind of finding; {KINDS_WORDS}",
     },
     "risk_factors_reported": {
         "general = 0.5": "general: is all people, not patients; allowed: balanced, clinic",
@@ -318,8 +338,8 @@ def test_a_wrong_number_is_reported_in_exact_words(table, line, tiny_kb):
 
 
 def test_complaints_may_be_reported_alike_whatever_brought_them(tiny_kb):
-    assert problems_with(tiny_kb, "\n[background_reported]\nclinic = 1\n") == []
-    assert ddx.load(tiny_kb, "clinic").knowledge.background_reported == {"clinic": 1.0}
+    assert problems_with(tiny_kb, "\n[background_reported]\nclinic = { symptom = 1, lab = 0.5 }\n") == []
+    assert ddx.load(tiny_kb, "clinic").knowledge.background_reported == {"clinic": {"symptom": 1.0, "lab": 0.5}}
 
 
 @pytest.mark.parametrize("table", WRONG)
@@ -342,15 +362,18 @@ def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
     for file in tiny_kb.iterdir():
         (old / file.name).write_bytes(file.read_bytes())
     before = ddx.load(tiny_kb).knowledge.digest
-    assert problems_with(tiny_kb, "\n[background_reported]\nclinic = 0.3\n\n[risk_factors_reported]\nclinic = 0.6\n") == []
+    assert (
+        problems_with(tiny_kb, "\n[background_reported]\nclinic = { symptom = 0.3 }\n\n[risk_factors_reported]\nclinic = 0.6\n")
+        == []
+    )
     model = ddx.load(tiny_kb, "clinic")
     assert model.knowledge.digest != before
-    assert (model.knowledge.background_reported, model.knowledge.risk_factors_reported) == ({"clinic": 0.3}, {"clinic": 0.6})
+    assert model.knowledge.background_reported == {"clinic": {"symptom": 0.3}}
+    assert model.knowledge.risk_factors_reported == {"clinic": 0.6}
     assert model.network.unstated == 0.4
     out = " ".join(run("kb", "coverage", "--kb", tiny_kb).split())
-    assert (
-        "Complaints reported without a modelled cause, over those from one (kb.toml, held in all analyses): clinic 0.3." in out
-    )
+    told = "Findings without a modelled cause reported in clinic, over those from one (kb.toml, held in all analyses)"
+    assert f"{told}: symptom 0.3." in out
     assert "Risk factors stated, of those that are there (kb.toml, held in all analyses): clinic 0.6." in out
     factor = model.knowledge.risk_factors[0].id
     assert "in clinic the network has 0.3 times its direct part: so much is reported (kb.toml)" in run(
@@ -361,10 +384,10 @@ def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
         "kb", "show", f"context:{factor}", "--kb", tiny_kb
     )
     out = run("kb", "diff", old, tiny_kb, "--setting", "clinic")
-    assert "background reported, clinic: not stated -> 0.3" in out
+    assert "background reported, clinic, symptom: not stated -> 0.3" in out
     assert "risk factors reported, clinic: not stated -> 0.6" in out
     document = json.loads(run("kb", "diff", old, tiny_kb, "--setting", "clinic", "--json"))
-    assert document["background_reported"] == {"clinic": {"old": None, "new": 0.3}}
+    assert document["background_reported"] == {"clinic, symptom": {"old": None, "new": 0.3}}
     assert document["risk_factors_reported"] == {"clinic": {"old": None, "new": 0.6}}
     found = json.loads(run("diagnose", "--kb", tiny_kb, "--setting", "clinic", "--present", "tremor", "--json"))
     posterior = model.diagnose(present=["tremor"]).posterior
@@ -387,33 +410,43 @@ def test_the_numbers_of_limb_are_those_counted_in_reports(limb):
     """Anew, line by line, from the files and the knowledge base."""
     kb = limb.knowledge
     people = ddx.Model(kb, "general").network.without_syndromes()
-    complaints = [row["finding"] for row in rows("complaints.csv")]
+    words = [row["finding"] for row in rows("words.csv")]
     votes = {(row["report"], row["finding"]): (row["reader_1"], row["reader_2"]) for row in rows("mentions.csv")}
-    other = own = leaks = links = stated = there = 0.0
+    groups = {"symptom": "symptom", "history": "history", "sign": "examination", "bedside_test": "examination", "lab": "lab"}
+    counts = {group: np.zeros(4) for group in groups.values()}  # other, leaks, own, links
+    stated = there = 0.0
     for report in rows("reports.csv"):
         age = [c.age_from <= float(report["age"]) < c.age_to for c in kb.age_strata].index(True)
         sex = kb.sexes[0].id != f"sex_{report['sex']}"
         stated += len([factor for factor in report["stated"].split(";") if factor])
         for factor in ("diabetes", "hypertension", "smoking", "alcohol_heavy", "atrial_fibrillation"):
             there += people.context_prior[age, int(sex), people.risk_factors.index(factor)]
-        for finding in complaints:
-            said = votes.get((report["report"], finding), ())
-            other += said.count("other") / 2
-            leaks += people.leak[age, people.findings.index(finding)]
+        for finding in words:
+            said, group = votes.get((report["report"], finding), ()), groups[kb.findings[finding].kind]
+            counts[group][:2] += said.count("other") / 2, people.leak[age, people.findings.index(finding)]
             s = kb.means.get(f"link:{report['cause']}:{finding}", 0.0)
             if s > max(0.3, 2.5 * kb.means[f"leak:{finding}"]):
-                own += said.count("own") / 2
-                links += s
-    assert (other, own, stated) == (37.0, 39.0, 188.0)
-    assert kb.background_reported["balanced"] == round(other / leaks / (own / links), 2)
+                counts[group][2:] += said.count("own") / 2, s
+    reported = {group: (other, own) for group, (other, _, own, _) in counts.items()}
+    assert reported == {"symptom": (37.0, 39.0), "history": (18.0, 5.0), "examination": (32.5, 27.0), "lab": (44.0, 17.0)}
+    for kind, group in groups.items():
+        other, leaks, own, links = counts[group]
+        assert kb.background_reported["balanced"][kind] == round(other / leaks / (own / links), 2)
+    assert tuple(kb.background_reported["balanced"]) == ("symptom", "history", "sign", "bedside_test", "lab")
+    assert set(groups) == set(FINDING_KINDS)
+    assert stated == 188.0
     assert kb.risk_factors_reported["balanced"] == round(stated / there, 1)
-    assert all(kb.findings[finding].kind in COMPLAINTS for finding in complaints)
 
 
 def test_the_table_of_the_page_has_these_counts(limb):
     page = (COUNTS / "README.md").read_text(encoding="utf-8")
-    for line in ("| complaints of other origin | 37 | ", "| complaints of the cause | 39 | ", "| risk factors | 188 | "):
-        assert line in page
-    ratio, share = limb.knowledge.background_reported["balanced"], limb.knowledge.risk_factors_reported["balanced"]
-    assert f"`background_reported` {ratio:.2f} (" in page
-    assert f"`risk_factors_reported` {share:.1f}" in page
+    for line in (
+        *("complaints of other origin | 37", "complaints of the cause | 39", "history of other origin | 18"),
+        *("signs and bedside tests of other origin | 32.5", "laboratory values of the cause | 17", "risk factors | 188"),
+    ):
+        assert f"| {line} | " in page
+    ratios = limb.knowledge.background_reported["balanced"]
+    names = {"symptom": "complaints", "history": "history", "sign": "signs and bedside tests", "lab": "laboratory values"}
+    for kind, name in names.items():
+        assert f"| {name} (`background_reported`) | {ratios[kind]:.2f} | " in page
+    assert f"| risk factors (`risk_factors_reported`) | {limb.knowledge.risk_factors_reported['balanced']:.1f}" in page

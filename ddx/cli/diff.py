@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,18 @@ def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
 
 
 def _of_settings(before: KnowledgeBase, after: KnowledgeBase, name: str) -> list[tuple[str, float | None, float | None]]:
-    """Settings of which a table of kb.toml states another number, and both numbers."""
-    old_ones, new_ones = getattr(before, name), getattr(after, name)
-    pairs = ((s, old_ones.get(s), new_ones.get(s)) for s in {**before.settings, **after.settings})
-    return [(setting, old, new) for setting, old, new in pairs if old != new]
+    """Settings, or settings and kinds of findings, of which a table of kb.toml states another number, and both numbers."""
+    old_ones, new_ones = (_flat(getattr(kb, name)) for kb in (before, after))
+    pairs = ((key, old_ones.get(key), new_ones.get(key)) for key in {**old_ones, **new_ones})
+    return [(key, old, new) for key, old, new in pairs if old != new]
+
+
+def _flat(numbers: Mapping[str, float | Mapping[str, float]]) -> dict[str, float]:
+    """Setting, or "setting, kind", -> number."""
+    flat: dict[str, float] = {}
+    for setting, stated in numbers.items():
+        flat |= {f"{setting}, {kind}": x for kind, x in stated.items()} if isinstance(stated, Mapping) else {setting: stated}
+    return flat
 
 
 def _forms(before: KnowledgeBase, after: KnowledgeBase) -> list[tuple[str, str | None, str | None]]:

@@ -10,7 +10,6 @@ from rich.table import Table
 from ddx.cli.show import console
 from ddx.errors import UsageError, nearest
 from ddx.knowledge import EXPERT, VERBAL, KnowledgeBase, Parameter
-from ddx.knowledge.schema import COMPLAINTS
 from ddx.knowledge.syndromes import brought
 
 _KINDS = {
@@ -135,11 +134,14 @@ def show_coverage(kb: KnowledgeBase, estimates: bool = False) -> None:
         )
     for title, numbers in (
         ("Causes per patient who has any", kb.causes_per_patient),
-        ("Complaints reported without a modelled cause, over those from one", kb.background_reported),
+        *(
+            (f"Findings without a modelled cause reported in {setting}, over those from one", numbers)
+            for setting, numbers in kb.background_reported.items()
+        ),
         ("Risk factors stated, of those that are there", kb.risk_factors_reported),
     ):
         if numbers:
-            stated = ", ".join(f"{setting} {number:g}" for setting, number in numbers.items())
+            stated = ", ".join(f"{name} {number:g}" for name, number in numbers.items())
             out.print(f"{title} (kb.toml, held in all analyses): {stated}.")
     reasons: dict[str, list[Parameter]] = defaultdict(list)
     for parameter in kb.parameters.values():
@@ -233,9 +235,10 @@ def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
         if through > parameter.value:
             out.print(f"the network has {through:.4g}: so much the syndromes of {rest[0]} bring, within chance of the studies")
     said = rest[0].partition("@")[0]
-    if kind == "leak" and said in kb.findings and kb.findings[said].kind in COMPLAINTS:
-        for setting, ratio in kb.background_reported.items():
-            out.print(f"in {setting} the network has {ratio:g} times its direct part: so much is reported (kb.toml)")
+    if kind == "leak" and said in kb.findings:
+        for setting, ratios in kb.background_reported.items():
+            if ratio := ratios.get(kb.findings[said].kind):
+                out.print(f"in {setting} the network has {ratio:g} times its direct part: so much is reported (kb.toml)")
     if kind == "context":
         for setting, share in kb.risk_factors_reported.items():
             out.print(f"in {setting} the network has {1.0 - share:.3g} times its odds where nothing is said of it (kb.toml)")

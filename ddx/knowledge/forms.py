@@ -39,6 +39,7 @@ def form_problems(
     rows: Mapping[str, FormFinding],
     causes: Mapping[str, object],
     findings: Mapping[str, Finding],
+    syndromes: Iterable[str],
     parameters: Mapping[str, object],
 ) -> Iterator[Problem]:
     """Ids that do not exist, shares that do not add up to 1, and frequencies of other forms than there are."""
@@ -66,7 +67,7 @@ def form_problems(
         if row.finding not in findings:
             message = f"unknown finding {row.finding!r}{nearest(row.finding, findings)}"
             yield Problem("form_findings.csv", row.line, "finding", message)
-        elif row.cause in count and f"link:{row.cause}:{row.finding}" not in parameters:
+        elif row.cause in count and not _linked(parameters, syndromes, row.cause, row.finding):
             message = f"no study says how frequent {row.finding} is in {row.cause}: forms only divide that among them"
             yield Problem("form_findings.csv", row.line, "finding", message)
         if (row.cause, row.finding) in said:
@@ -76,3 +77,9 @@ def form_problems(
             if not 0.0 < p < 1.0:
                 message = f"got {p:g}, expected a frequency between 0 and 1"
                 yield Problem("form_findings.csv", row.line, "frequencies", message)
+
+
+def _linked(parameters: Mapping[str, object], syndromes: Iterable[str], cause: str, finding: str) -> bool:
+    """Whether a cause shows a finding: it was counted, or comes through a syndrome."""
+    paths = [[f"link:{cause}:{finding}"], *([f"link:{cause}:{s}", f"link:{s}:{finding}"] for s in syndromes)]
+    return any(all(link in parameters for link in path) for path in paths)

@@ -20,6 +20,7 @@ from ddx.knowledge.parameters import QUANTITIES, collect
 from ddx.knowledge.pooling import INTERVALS, QUALITIES
 from ddx.knowledge.schema import (
     BALANCED,
+    FINDING_KINDS,
     GENERAL,
     OF_SETTINGS,
     Cause,
@@ -69,7 +70,7 @@ _FINDINGS: dict[str, t.Convert] = {
     "graded": t.text,
     "level": t.optional(t.count),
     "implies": t.names,
-    "kind": t.choice("history", "symptom", "sign", "bedside_test", "lab"),
+    "kind": t.choice(*FINDING_KINDS),
     "hpo": t.text,
     "loinc": t.text,
     "question": t.required,
@@ -213,15 +214,20 @@ def read_knowledge(folder: Path) -> tuple[KnowledgeBase | None, list[Problem]]:
         forms=MappingProxyType(forms),
         form_findings=MappingProxyType(form_findings),
         settings_with_forms=tuple(meta.get("settings_with_forms", ())),
-        **{name: MappingProxyType({setting: float(x) for setting, x in meta.get(name, {}).items()}) for name in OF_SETTINGS},
+        **{name: _numbers(meta.get(name, {})) for name in OF_SETTINGS},
         digest=digest(folder),
         folder=str(folder),
     )
     if not unread.files:  # what a table does not say that cannot be read is no problem of the others
         problems += [*found, *check(knowledge, unread)]
         if not unread.partial:
-            problems += form_problems(forms, form_findings, causes, findings, parameters)
+            problems += form_problems(forms, form_findings, causes, findings, syndromes, parameters)
     return knowledge, problems
+
+
+def _numbers(stated: Mapping[str, Any]) -> MappingProxyType[str, Any]:
+    """A table of kb.toml by setting, read-only, with the numbers as floats."""
+    return MappingProxyType({s: _numbers(x) if isinstance(x, dict) else float(x) for s, x in stated.items()})
 
 
 def digest(folder: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddx.errors import Problem, nearest
-from ddx.knowledge.schema import BALANCED, GENERAL, OF_SETTINGS
+from ddx.knowledge.schema import BALANCED, FINDING_KINDS, GENERAL, OF_SETTINGS
 from ddx.knowledge.tables import control_characters
 
 SCHEMA_VERSION = 1
@@ -29,13 +29,14 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "causes_per_patient": (lambda x: 1.0 < x < math.inf, "a number above 1: causes of a patient who has any, mean"),
     "background_reported": (
         lambda x: 0.0 < x <= 1.0,
-        "a number above 0, at most 1: how often a complaint without a modelled cause is reported, over one from a cause",
+        "a number above 0, at most 1: how often a finding without a modelled cause is reported, over one from a cause",
     ),
     "risk_factors_reported": (
         lambda x: 0.0 < x < 1.0,
         "a number between 0 and 1: how many of the risk factors that are there are stated",
     ),
 }
+_BY_KIND = frozenset({"background_reported"})  # of which a setting has one for each kind of finding
 _OPTIONAL: dict[str, type] = {**dict.fromkeys(OF_SETTINGS, dict), "settings_with_forms": list}
 _WORDS = {str: "text", int: "a whole number", dict: "a table", list: "a list"}
 # Tables and lists within each other: measurements, one of them, its findings, one of them, and a few that will be refused in
@@ -114,10 +115,24 @@ def _setting_problems(meta: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"settings_with_forms[{i}]", f"{why}; allowed: {', '.join(known)}"
     patients = [setting for setting in known if setting != GENERAL]
     for name in OF_SETTINGS:
-        possible, expected = _NUMBERS[name]
         for key, value in meta.get(name, {}).items():
             if key not in patients:
                 why = "is all people, not patients" if key == GENERAL else f"unknown setting{nearest(key, patients)}"
                 yield f"{name}.{key}", f"{why}; allowed: {', '.join(patients)}"
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not possible(value):
-                yield f"{name}.{key}", f"got {value!r}, expected {expected}"
+            elif name not in _BY_KIND:
+                yield from _number_problems(name, key, value)
+            elif not isinstance(value, dict):
+                yield f"{name}.{key}", f"got {value!r}, expected a table: kind of finding = number"
+            else:
+                for kind, number in value.items():
+                    if kind in FINDING_KINDS:
+                        yield from _number_problems(name, f"{key}.{kind}", number)
+                    else:
+                        why = f"unknown kind of finding{nearest(kind, FINDING_KINDS)}; allowed: {', '.join(FINDING_KINDS)}"
+                        yield f"{name}.{key}.{kind}", why
+
+
+def _number_problems(name: str, key: str, value: object) -> Iterator[tuple[str, str]]:
+    possible, expected = _NUMBERS[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not possible(value):
+        yield f"{name}.{key}", f"got {value!r}, expected {expected}"

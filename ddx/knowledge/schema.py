@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ddx.errors import Problem
 
@@ -15,9 +16,10 @@ AGE_MAX = 120.0
 BALANCED = "balanced"
 GENERAL = "general"
 EXPERT = "expert_estimate"
-# Tables of kb.toml with a number for a setting.
-OF_SETTINGS = ("causes_per_patient", "background_reported", "risk_factors_reported")
-COMPLAINTS = frozenset({"symptom"})  # kinds of findings that patients tell of or not; the others are asked for, or looked for
+Kind = Literal["history", "symptom", "sign", "bedside_test", "lab"]
+FINDING_KINDS: tuple[Kind, ...] = get_args(Kind)
+# Tables of kb.toml with a number for a setting; in the last of them there is one for each kind of finding.
+OF_SETTINGS = ("causes_per_patient", "risk_factors_reported", "background_reported")
 VERBAL = "verbal"  # quality of a source that says in words how frequent something is
 SEXES = ("sex_female", "sex_male")
 # Columns of tables of cases and of posteriors: no cause, finding, context or measurement can have one of these names.
@@ -99,7 +101,7 @@ class Finding:
     graded: str
     level: int
     implies: tuple[str, ...]
-    kind: Literal["history", "symptom", "sign", "bedside_test", "lab"]
+    kind: Kind
     hpo: str
     loinc: str
     question: str
@@ -201,8 +203,8 @@ class KnowledgeBase:
     """A whole knowledge base. Mappings are in file order and read-only.
 
     ``causes_per_patient``: setting -> mean number of modelled causes of those patients who have any.
-    ``background_reported``: setting -> how often a complaint without a modelled cause is reported, over how often one from a
-    modelled cause is.
+    ``background_reported``: setting -> kind of finding -> how often a finding without a modelled cause is reported, over how
+    often one from a modelled cause is; 1 where nothing is said.
     ``risk_factors_reported``: setting -> how many of the risk factors that are there are stated. ``settings_with_forms``: where
     causes come in their ``forms``; elsewhere findings are as frequent as in all patients of a cause, whatever else there is.
     """
@@ -223,7 +225,7 @@ class KnowledgeBase:
     parameters: MappingProxyType[str, Parameter]
     syndromes: MappingProxyType[str, Syndrome] = field(default_factory=lambda: MappingProxyType({}))
     causes_per_patient: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    background_reported: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    background_reported: MappingProxyType[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
     risk_factors_reported: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     forms: MappingProxyType[str, Form] = field(default_factory=lambda: MappingProxyType({}))
     form_findings: MappingProxyType[str, FormFinding] = field(default_factory=lambda: MappingProxyType({}))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +25,9 @@ from ddx.diagnosis import check_model
 from ddx.errors import UsageError, nearest, whole
 from ddx.inference.network import Floats, Ints
 from ddx.inference.rows import expit
-from ddx.knowledge import Finding, KnowledgeBase
+from ddx.knowledge import KnowledgeBase
 from ddx.knowledge.ages import age_limits
+from ddx.knowledge.schema import FINDING_KINDS
 from ddx.network import LayeredNetwork
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ Observed = float | Mapping[str, float]
 
 TRUTH = "final_diagnosis"
 CONTEXT = "context"
-KINDS: tuple[str, ...] = (*get_args(get_type_hints(Finding)["kind"]), CONTEXT)
+KINDS: tuple[str, ...] = (*FINDING_KINDS, CONTEXT)
 # Share of the findings that is observed unless asked otherwise; what is present makes exact inference costly.
 OBSERVED = 0.2
 _BLOCK = 5000

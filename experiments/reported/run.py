@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -46,14 +46,21 @@ from shared import (  # noqa: E402
 )
 
 SETTINGS = (BALANCED, "primary_care", "neurology_clinic")  # that say something of their records
-ASKED, COMPLAINTS, FACTORS, SHIPPED = NETWORKS = (
+ASKED, FINDINGS, FACTORS, SHIPPED = NETWORKS = (
     "everybody asked",
-    "complaints as reported",
+    "findings as reported",
     "risk factors as stated",
     "as shipped",
 )
 COLOURS = dict(zip(NETWORKS, (GREY, THIRD, OTHER, OURS), strict=True))
-# Complaints of a cause: at least so frequent in it, and so many times as frequent as without it.
+# Groups of findings that have a number of their own, and their kinds. Too few bedside tests are foreseen for one.
+GROUPS = {
+    "complaints": ("symptom",),
+    "history": ("history",),
+    "signs and bedside tests": ("sign", "bedside_test"),
+    "laboratory values": ("lab",),
+}
+# Findings of a cause: at least so frequent in it, and so many times as frequent as without it.
 FREQUENT, ABOVE_LEAK = 0.3, 2.5
 # The risk factors that were looked for.
 LOOKED_FOR = ("diabetes", "hypertension", "smoking", "alcohol_heavy", "atrial_fibrillation")
@@ -83,7 +90,7 @@ def networks(model: ddx.Model) -> dict[str, ddx.Model]:
     kb, nothing = model.knowledge, MappingProxyType[str, float]({})
     bases: dict[str, KnowledgeBase] = {ASKED: replace(kb, background_reported=nothing, risk_factors_reported=nothing)}
     if model.setting in kb.background_reported and model.setting in kb.risk_factors_reported:
-        bases[COMPLAINTS] = replace(kb, risk_factors_reported=nothing)
+        bases[FINDINGS] = replace(kb, risk_factors_reported=nothing)
         bases[FACTORS] = replace(kb, background_reported=nothing)
     bases[SHIPPED] = kb
     return {name: ddx.Model(own, model.setting) for name, own in bases.items()}
@@ -99,53 +106,71 @@ def count(model: ddx.Model) -> tuple[dict[str, Floats], dict[str, Floats]]:
 
     ``model``: people at large, in whom leaks and risk factors are those of people of the age and sex of a report.
     """
-    reports = pd.read_csv(HERE / "reports.csv", keep_default_na=False)
-    shares = of_reports(model, reports, pd.read_csv(HERE / "mentions.csv"))
-    lines = ("complaints of other origin", "complaints of the cause", "risk factors")
-    counts = {line: part.sum(axis=0) for line, part in zip(lines, shares, strict=True)} | absences(model, reports)
-    rng = np.random.default_rng(0)
-    drawn = [_ratios(*(part[rng.integers(len(part), size=len(part))] for part in shares)) for _ in range(DRAWS)]
-    values = np.vstack([_ratios(*shares), np.quantile(drawn, [0.025, 0.975], axis=0)])
-    return counts, dict(zip(("background_reported", "risk_factors_reported"), values.T, strict=True))
+    reports, mentions = pd.read_csv(HERE / "reports.csv", keep_default_na=False), pd.read_csv(HERE / "mentions.csv")
+    age = np.searchsorted(np.array(age_limits(model.knowledge)[0]), reports["age"].to_numpy(dtype=float), side="right") - 1
+    counts: dict[str, Floats] = {}
+    ratios: dict[str, Floats] = {}
+    for group, kinds in GROUPS.items():
+        other, own = of_findings(model, searched(model.knowledge, *kinds), reports, age, mentions)
+        counts |= {f"{group} of other origin": other.sum(axis=0), f"{group} of the cause": own.sum(axis=0)}
+        ratios[f"{group} (`background_reported`)"] = interval(_ratio, other, own)
+    factors = of_risk_factors(model, reports, age)
+    counts["risk factors"] = factors.sum(axis=0)
+    ratios["risk factors (`risk_factors_reported`)"] = interval(_share, factors)
+    return counts | absences(model, reports), ratios
 
 
-def of_reports(model: ddx.Model, reports: pd.DataFrame, mentions: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
-    """Reported and foreseen (R, 2) a report: complaints of other origin; those of the cause, where it is a modelled one; risk
-    factors.
-    """
+def searched(kb: KnowledgeBase, *kinds: str) -> list[str]:
+    """Findings of some kinds for whose words the reports were searched."""
+    return [f for f in pd.read_csv(HERE / "words.csv")["finding"] if kb.findings[f].kind in kinds]
+
+
+def of_findings(
+    model: ddx.Model, findings: list[str], reports: pd.DataFrame, age: np.ndarray, mentions: pd.DataFrame
+) -> tuple[Floats, Floats]:
+    """Reported and foreseen (R, 2) of other origin in every report; and of the cause, in reports of a modelled one."""
     net, kb = model.network.without_syndromes(), model.knowledge
-    complaints = pd.read_csv(HERE / "complaints.csv")["finding"].tolist()
-    place = [net.findings.index(f) for f in complaints]
-    starts = np.array(age_limits(kb)[0])
-    age = np.searchsorted(starts, reports["age"].to_numpy(dtype=float), side="right") - 1
-    sex = np.array([net.sexes.index(f"sex_{s}") for s in reports["sex"]])
+    place = [net.findings.index(f) for f in findings]
     readers = ("reader_1", "reader_2")
     verdicts = {
         (report, finding): pair
         for report, finding, *pair in mentions[["report", "finding", *readers]].itertuples(index=False, name=None)
     }
-    foreign, own = [], []
+    other, own = [], []
     for report, cause, a in zip(reports["report"], reports["cause"], age, strict=True):
-        judged = {f: verdicts.get((report, f), ()) for f in complaints}
-        foreign.append((_mean(judged[f].count("other") for f in complaints if judged[f]), net.leak[a, place].sum()))
+        judged = {f: verdicts.get((report, f), ()) for f in findings}
+        other.append((_mean(judged[f].count("other") for f in findings if judged[f]), net.leak[a, place].sum()))
         if cause:
-            frequent = frequent_in(kb, cause, complaints)
+            frequent = frequent_in(kb, cause, findings)
             own.append((_mean(judged[f].count("own") for f in frequent if judged[f]), sum(frequent.values())))
+    return np.array(other), np.array(own)
+
+
+def of_risk_factors(model: ddx.Model, reports: pd.DataFrame, age: np.ndarray) -> Floats:
+    """Risk factors that are stated to be there, and that are foreseen (R, 2)."""
+    net = model.network
+    sex = np.array([net.sexes.index(f"sex_{s}") for s in reports["sex"]])
     at = [net.risk_factors.index(f) for f in LOOKED_FOR]
     stated = reports["stated"].str.split(";").map(lambda ids: len([f for f in ids if f]))
-    factors = np.column_stack([stated, net.context_prior[age, sex][:, at].sum(axis=1)])
-    return np.array(foreign), np.array(own), factors
+    return np.column_stack([stated, net.context_prior[age, sex][:, at].sum(axis=1)])
 
 
-def frequent_in(kb: KnowledgeBase, cause: str, complaints: list[str]) -> dict[str, float]:
-    """Complaints that a cause often brings, and how often it does."""
-    links = {f: kb.means.get(f"link:{cause}:{f}", 0.0) for f in complaints}
+def interval(number: Callable[..., float], *parts: Floats) -> Floats:
+    """A number of some counts (R, 2), and the ends of its 95 % interval: bootstrap over the reports of each."""
+    rng = np.random.default_rng(0)
+    drawn = [number(*(part[rng.integers(len(part), size=len(part))] for part in parts)) for _ in range(DRAWS)]
+    return np.array([number(*parts), *np.quantile(drawn, [0.025, 0.975])])
+
+
+def frequent_in(kb: KnowledgeBase, cause: str, findings: list[str]) -> dict[str, float]:
+    """Findings that a cause often brings, and how often it does."""
+    links = {f: kb.means.get(f"link:{cause}:{f}", 0.0) for f in findings}
     return {f: s for f, s in links.items() if s > max(FREQUENT, ABOVE_LEAK * kb.means[f"leak:{f}"])}
 
 
 def absences(model: ddx.Model, reports: pd.DataFrame) -> dict[str, Floats]:
     """Complaints that are said to be absent, and how many are: those that the cause often brings, and those without a link."""
-    complaints, kb = pd.read_csv(HERE / "complaints.csv")["finding"].tolist(), model.knowledge
+    complaints, kb = searched(model.knowledge, *GROUPS["complaints"]), model.knowledge
     denied = set(pd.read_csv(HERE / "absences.csv").itertuples(index=False, name=None))
     frequent, foreign = np.zeros(2), np.zeros(2)
     for report, cause in zip(reports["report"], reports["cause"], strict=True):
@@ -163,16 +188,23 @@ def _mean(votes: Iterable[int]) -> float:
     return sum(votes) / 2.0
 
 
-def _ratios(background: Floats, own: Floats, factors: Floats) -> tuple[float, float]:
-    shares = [part[:, 0].sum() / part[:, 1].sum() for part in (background, own, factors)]
-    return shares[0] / shares[1], shares[2]
+def _share(part: Floats) -> float:
+    """Reported over foreseen, of some reports."""
+    reported, foreseen = part.sum(axis=0).tolist()
+    return float(reported) / float(foreseen) if foreseen else np.nan
+
+
+def _ratio(other: Floats, own: Floats) -> float:
+    """Infinite where the cause's own are not reported at all."""
+    return _share(other) / _share(own) if _share(own) else np.inf
 
 
 def table_of_counts(counts: dict[str, Floats], ratios: dict[str, Floats]) -> str:
     header = ("in 441 case reports", "reported", "foreseen", "share")
     lines = [(name, f"{said:.4g}", f"{there:.4g}", f"{said / there:.3f}") for name, (said, there) in counts.items()]
-    said = [f"`{name}` {value:.2f} ({low:.2f} to {high:.2f})" for name, (value, low, high) in ratios.items()]
-    return f"{markdown(header, lines)}\n\nRatios, with 95 % intervals (bootstrap over reports): {', '.join(said)}."
+    said = [(name, f"{value:.2f}", f"{low:.2f} to {high:.2f}") for name, (value, low, high) in ratios.items()]
+    header_of_ratios = ("share of those of other origin over that of the cause's; of risk factors", "", "95 % interval")
+    return f"{markdown(header, lines)}\n\n{markdown(header_of_ratios, said)}"
 
 
 def table(result: pd.DataFrame) -> str:

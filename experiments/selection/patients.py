@@ -90,7 +90,7 @@ class Reports:
     graded: list[Ints]
     implies: np.ndarray  # (F, F) whether one implies the other, through others too
     used: np.ndarray  # (F,) findings that reports use
-    incidental: float  # how readily a finding is stated that is not of the cause, beside one that is
+    incidental: Floats  # (F,) how readily a finding is stated that is not of the cause, beside one that is
     lengths: list[tuple[int, int]]
 
     @classmethod
@@ -109,7 +109,7 @@ class Reports:
             [np.array([net.findings.index(level) for level in levels]) for levels in net.graded.values()],
             implications(net),
             np.isin(net.findings, words.loc[words["kind"] == "finding", "id"]),
-            kb.background_reported[BALANCED],
+            np.array([kb.background_reported[BALANCED].get(kb.findings[f].kind, 1.0) for f in net.findings]),
             list(lengths()),
         )
 
