@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from networks import SMALL_CAUSES, assert_bits, layered_evidence, small_knowledge
+from scipy.special import logit
 from test_admission import CASES
 
 import ddx
@@ -29,11 +30,13 @@ from ddx.inference import EvidenceTooLarge, Network, bounds, gradient, linear, p
 from ddx.inference.rows import expit
 from ddx.knowledge import read_knowledge
 from ddx.knowledge.schema import Form, FormFinding
+from ddx.knowledge.syndromes import brought
 from ddx.network import build_network
 from ddx.sensitivity.flips import distance
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "forms"
 MODULE = runpy.run_path(str(FOLDER / "run.py"))
+READERS = runpy.run_path(str(FOLDER / "readers.py"))
 
 
 # --- the core ------------------------------------------------------------------------------------------------------
@@ -426,6 +429,36 @@ def test_forms_of_limb_cover_all_causes(limb):
     assert expit(net.log_odds).shape[-1] == len(kb.causes)
 
 
+def test_findings_of_limb_are_as_frequent_in_a_cause_as_studies_and_syndromes_make_them(limb):
+    """Counted or through syndromes alone: with forms as without, a cause shows what it shows."""
+    kb = limb.knowledge
+    net, own = limb.in_setting("balanced").network, columns(kb)
+    graded = {level for levels in kb.graded.values() for level in levels}
+    through, above = 0, []
+    for cause, finding in itertools.product(kb.causes, kb.findings):
+        if finding in graded:
+            continue
+        said = kb.means.get(f"link:{cause}:{finding}")
+        if said is None and any({f"link:{cause}:{s}", f"link:{s}:{finding}"} <= kb.means.keys() for s in kb.syndromes):
+            said, through = brought(kb.means, kb.syndromes, cause, finding), through + 1
+        f, here = net.findings.index(finding), own.cause == net.causes.index(cause)
+        base = kb.means[f"leak:{finding}"] * kb.background_reported["balanced"].get(kb.findings[finding].kind, 1.0)
+        shown = own.share[here] @ (1.0 - (1.0 - base) * (1.0 - net.link[f, here]))
+        if said is None:
+            assert (net.link[f, here] == 0.0).all(), (cause, finding)
+        elif shown > said * (1.0 + 1e-9):  # in some form the finding is no more frequent than without the cause
+            assert (net.link[f, here] == 0.0).any(), (cause, finding)
+            above.append(logit(shown) - logit(said))
+        elif f"link:{cause}:{finding}" in kb.means:
+            assert shown == pytest.approx(said, rel=1e-9), (cause, finding)
+        else:  # what syndromes bring includes a leak, of which less is reported
+            assert base <= shown, (cause, finding)
+            assert shown > said - kb.means[f"leak:{finding}"], (cause, finding)
+    assert through >= 32
+    assert len(above) < 3
+    assert max(above) < 0.05
+
+
 # --- the experiment ------------------------------------------------------------------------------------------------
 
 
@@ -444,3 +477,17 @@ def test_an_unknown_cause_is_refused_before_anything_is_written(tmp_path):
     assert str(caught.value).startswith("--cause: no patients of 'strok'")
     assert not (tmp_path / "out").exists()
     assert pd.read_csv(FOLDER / "results.csv")["items"].gt(0).all()
+
+
+def test_forms_of_limb_are_the_mean_of_the_readers(limb):
+    kb, mean = limb.knowledge, READERS["of_readers"](limb.knowledge, [0, 1, 2])
+    shares = ([form.share for form in base.forms.values()] for base in (kb, mean))
+    np.testing.assert_allclose(*shares, rtol=5.1e-3)  # as many digits as the file has
+    for row in kb.form_findings.values():
+        np.testing.assert_allclose(row.frequencies, mean.form_findings[row.id].frequencies, rtol=0.051)
+    written = READERS["written"]()
+    assert {key for key in written if key[1]} == {(row.cause, row.finding) for row in kb.form_findings.values()}
+    assert all(len(numbers) == 3 and len({len(own) for own in numbers}) == 1 for numbers in written.values())
+    one = READERS["of_readers"](kb, [1])
+    row = next(iter(one.form_findings.values()))
+    assert row.frequencies == pytest.approx(written[row.cause, row.finding][1].tolist(), rel=1e-12)

@@ -19,13 +19,15 @@ import pandas as pd
 
 import ddx
 from ddx.forms import has_forms
+from ddx.knowledge import BALANCED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+from readers import READERS, agreement, of_readers  # noqa: E402
 from shared import (  # noqa: E402
     GREY,
     OURS,
@@ -39,7 +41,7 @@ from shared import (  # noqa: E402
     run,
 )
 
-SETTINGS = ("balanced", "primary_care", "emergency", "neurology_clinic")
+SETTINGS = (BALANCED, "primary_care", "emergency", "neurology_clinic")
 WITHOUT, FORMS = "without forms", "forms"
 SHIPPED = ", as shipped"
 ALT = "Share of true causes among the first one, three and five under balanced, with forms and without"
@@ -53,21 +55,30 @@ def work(arguments: argparse.Namespace) -> None:
     rows, groups = [], groups_of_cases(arguments)
     for setting in SETTINGS:
         shipped = ddx.load("limb", setting)
-        for name, model in with_and_without(shipped).items():
-            as_shipped = SHIPPED if has_forms(model.knowledge, setting) == has_forms(shipped.knowledge, setting) else ""
+        models = with_and_without(shipped)
+        if setting == BALANCED:
+            models |= {f"{FORMS} of {r.replace('_', ' ')}": alone(shipped, i) for i, r in enumerate(READERS)}
+        for name, model in models.items():
+            own = name == (FORMS if has_forms(shipped.knowledge, setting) else WITHOUT)
             for kind, frame in groups.items():
                 cases = Cases.of(model, frame)
-                rows.append(row(kind, setting, name + as_shipped, cases.scored(model.network)))
+                rows.append(row(kind, setting, name + (SHIPPED if own else ""), cases.scored(model.network)))
     result = pd.DataFrame(rows)
     kb = shipped.knowledge
     counts = f"{len(kb.forms)} forms of {len({form.cause for form in kb.forms.values()})} causes"
-    publish(HERE, arguments, shipped, "", result, f"{counts}.\n\n{table(result)}", draw(result), ALT)
+    readers = "Correlation between readers: frequencies over the forms of a cause {:.2f}, shares {:.2f}".format(*agreement())
+    publish(HERE, arguments, shipped, "", result, f"{counts}. {readers}.\n\n{table(result)}", draw(result), ALT)
 
 
 def with_and_without(model: ddx.Model) -> dict[str, ddx.Model]:
     """The setting of a model with the forms of its knowledge base, whether it is shipped with them or not, and without."""
     settings = {WITHOUT: (), FORMS: (model.setting,)}
     return {name: ddx.Model(replace(model.knowledge, settings_with_forms=own), model.setting) for name, own in settings.items()}
+
+
+def alone(model: ddx.Model, reader: int) -> ddx.Model:
+    """The setting with the forms of one reader."""
+    return ddx.Model(of_readers(model.knowledge, [reader]), model.setting)
 
 
 def row(kind: str, setting: str, network: str, scores: Scores) -> dict[str, object]:
