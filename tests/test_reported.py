@@ -436,6 +436,9 @@ def test_the_numbers_of_limb_are_those_counted_in_reports(limb):
     assert tuple(kb.background_reported["balanced"]) == ("symptom", "history", "sign", "bedside_test", "lab")
     assert set(groups) == set(FINDING_KINDS)
     assert stated == 188.0
+    named = [report["named"].split(";") for report in rows("reports.csv") if report["cause"]]
+    assert all(report["cause"] == report["named"].split(";")[0] for report in rows("reports.csv"))
+    assert kb.causes_per_patient["balanced"] == round(sum(map(len, named)) / len(named), 2)
     assert kb.risk_factors_reported["balanced"] == round(stated / there, 1)
 
 

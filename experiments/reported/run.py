@@ -117,7 +117,7 @@ def count(model: ddx.Model) -> tuple[dict[str, Floats], dict[str, Floats]]:
     factors = of_risk_factors(model, reports, age)
     counts["risk factors"] = factors.sum(axis=0)
     ratios["risk factors (`risk_factors_reported`)"] = interval(_share, factors)
-    return counts | absences(model, reports), ratios
+    return counts | absences(model, reports) | named(reports), ratios
 
 
 def searched(kb: KnowledgeBase, *kinds: str) -> list[str]:
@@ -181,6 +181,12 @@ def absences(model: ddx.Model, reports: pd.DataFrame) -> dict[str, Floats]:
                 if f"link:{cause}:{finding}" not in kb.means:
                     foreign += (report, finding) in denied, 1.0 - kb.means[f"leak:{finding}"]
     return {"absences of frequent complaints": frequent, "absences of complaints without a link": foreign}
+
+
+def named(reports: pd.DataFrame) -> dict[str, Floats]:
+    """Modelled causes that the diagnoses name, and reports of which the diagnosis names one."""
+    own = reports["named"][reports["named"] != ""].str.split(";")
+    return {"causes named by the diagnosis; reports with one": np.array([own.str.len().sum(), len(own)], dtype=float)}
 
 
 def _mean(votes: Iterable[int]) -> float:
