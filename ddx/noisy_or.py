@@ -16,7 +16,8 @@ the finding), direct leaks are multiplied with that, in the last two lines too. 
 patients with the cause, as a case is reported.
 
 Where causes come in forms, every form has a column of its own; what hangs together does so through the forms, and there are no
-syndromes: all is direct.
+syndromes: all is direct. A finding that no study counted in a cause then has a link for what its syndromes bring,
+1 - w_fk = prod_j (1 - q_jk v_fj) / (1 - l_j v_fj), and the whole leak is the direct one.
 
 Axes: S sets of values, A ages (age bands, or their parts, which have the leaks of the band), J syndromes, F findings, K causes.
 """
@@ -75,23 +76,24 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
     n_findings, n_causes = len(rows), len(kb.causes)
     sensitivity, of_syndrome = total[:, :n_findings, :n_causes], total[:, n_findings:, :n_causes]
     syndrome_leak = values.at(place.syndrome_leak, np.nan)
-    syndrome_link = _excess(of_syndrome, syndrome_leak[:, :, None])
-    finding_syndrome = _excess(total[:, :n_findings, n_causes:], base[:, :, None])
-    direct_base, direct_leak, through = base, leak, np.ones_like(sensitivity)
+    syndrome_link = np.maximum(_excess(of_syndrome, syndrome_leak[:, :, None]), 0.0)
+    finding_syndrome = np.maximum(_excess(total[:, :n_findings, n_causes:], base[:, :, None]), 0.0)
+    direct_base, direct_leak, through, without = base, leak, np.ones_like(sensitivity), np.ones_like(base)
     for j in range(syndrome_leak.shape[1]):
         alone = syndrome_leak[:, j, None]
         q = alone + (1.0 - alone) * syndrome_link[:, j]
         v = finding_syndrome[:, :, j]
         through = through * (1.0 - v[:, :, None] * q[:, None, :])
+        without = without * (1.0 - v * alone)
         # 1 - (1 - x) / (1 - y), which is x to the last digit where y is zero.
-        direct_base = _excess(direct_base, alone * v)
-        direct_leak = _excess(direct_leak, (alone * v)[:, None, :])
+        direct_base = np.maximum(_excess(direct_base, alone * v), 0.0)
+        direct_leak = np.maximum(_excess(direct_leak, (alone * v)[:, None, :]), 0.0)
     reported = _reported(kb, setting)[rows]
-    known = 1.0 - (1.0 - reported[:, None] * direct_base[:, :, None]) * through
     forms = has_forms(kb, setting)
     if forms:
         brought = (finding_syndrome > 0.0).astype(float) @ (of_syndrome > 0.0) > 0.0
-        sensitivity = np.where((sensitivity <= 0.0) & brought, known, sensitivity)
+        beside = 1.0 - (1.0 - (reported * base)[:, :, None]) * through / without[:, :, None]
+        sensitivity = np.where((sensitivity <= 0.0) & brought, beside, sensitivity)
         sensitivity = in_forms(kb, sensitivity, [names[r] for r in rows])
     for levels in kb.graded.values():  # no syndrome shows itself in one
         if levels[0] in own:
@@ -106,6 +108,7 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
         link = _excess(sensitivity, background[:, :, None])
         parts = (link, leak * reported, nothing, nothing[:, :, 0], sensitivity[:, :, :0])
         return FindingArrays(*(np.maximum(part, 0.0) for part in parts))
+    known = 1.0 - (1.0 - reported[:, None] * direct_base[:, :, None]) * through
     # A finding of no syndrome keeps the short formula: the same number without another rounding.
     known = np.where((finding_syndrome > 0.0).any(axis=2, keepdims=True), known, background[:, :, None])
     parts = (_excess(sensitivity, known), direct_leak * reported, syndrome_link, syndrome_leak, finding_syndrome)

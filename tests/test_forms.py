@@ -25,13 +25,14 @@ import ddx
 from ddx import sensitivity, validation
 from ddx.draws import posterior_draws, posterior_under
 from ddx.errors import KnowledgeError
-from ddx.forms import columns, in_forms
+from ddx.forms import Columns, columns, in_forms, levels_in_forms
 from ddx.inference import EvidenceTooLarge, Network, bounds, gradient, linear, posterior, single_cause
 from ddx.inference.rows import expit
 from ddx.knowledge import read_knowledge
 from ddx.knowledge.schema import Form, FormFinding
 from ddx.knowledge.syndromes import brought
 from ddx.network import build_network
+from ddx.sensitivity.case import relevant
 from ddx.sensitivity.flips import distance
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "forms"
@@ -307,6 +308,21 @@ def test_sensitivity_and_draws_of_a_case(limb):
     assert 0.5 < draws[:, 0, model.network.causes.index("myasthenia_gravis")].mean() <= 1.0
 
 
+def test_parameters_left_out_of_a_case_change_nothing(limb):
+    """What syndromes bring counts in forms too, so that theirs are not left out."""
+    model = limb.in_setting("balanced")
+    evidence = model.diagnose(present=["clonus", "ataxia"], age=60, sex="male").evidence
+    kept = set(relevant(model, evidence))
+    assert {"link:cerebellar_ataxia:upper_motor_neuron", "link:upper_motor_neuron:clonus", "leak:upper_motor_neuron"} <= kept
+    left = [p for p in model.knowledge.parameters.values() if p.id not in kept and p.id.startswith(("link:", "leak:"))]
+    about_syndromes = [p for p in left if set(p.id.split(":")[1:]) & model.knowledge.syndromes.keys()]
+    moves = [{p.id: 0.7 * p.value} for p in [*about_syndromes[::4], *left[::150]]]
+    now = model.network.posterior(evidence).marginal[0]
+    np.testing.assert_allclose(posterior_under(model, evidence, moves), np.tile(now, (len(moves), 1)), rtol=1e-12)
+    moved = posterior_under(model, evidence, [{"link:cerebellar_ataxia:upper_motor_neuron": 0.1}])[0]
+    assert np.abs(moved - now).max() > 0.01
+
+
 def test_posteriors_of_simulated_patients_are_calibrated(clinic):
     cases = validation.simulate(clinic, 30_000, seed=3, observed={"symptom": 0.7, "sign": 0.7, "context": 0.5})
     posterior_of = clinic.score(cases.drop(columns=["final_diagnosis"]))
@@ -334,6 +350,29 @@ def test_pgmpy_has_the_forms_as_nodes(small):
         for cause, right in zip(SMALL_CAUSES, found, strict=True):
             answer = engine.query([cause], hard, show_progress=False)
             assert answer.get_value(**{cause: "present"}) == pytest.approx(right, rel=1e-10)
+
+
+def test_levels_have_their_totals_whatever_these_are():
+    """Fitted to random tables, with levels that add up to more than there is room for, and none at all."""
+    rng = np.random.default_rng(5)
+    own = Columns(np.array([0, 0, 0, 1, 2, 2]), np.array([0.5, 0.3, 0.2, 1.0, 0.4, 0.6]), ("",) * 6)
+    pattern = np.exp(rng.normal(0.0, 2.0, (4, 6)))
+    pattern[3] = 1.0
+    total = rng.dirichlet([0.4, 0.4, 0.4, 0.4], (40, 3)).transpose(0, 2, 1)[:, :3]
+    total[0] *= 1.2 / total[0].sum(axis=0)
+    total[1, :, 0] = 0.0
+    total[2, 0] = 0.0
+    found = levels_in_forms(pattern, own, total)
+    means = np.add.reduceat(found * own.share, [0, 3, 4], axis=2)
+    scaled = total * np.minimum(1.0, 0.99 / np.maximum(total.sum(axis=1, keepdims=True), 1e-300))
+    np.testing.assert_allclose(means, scaled, rtol=0.0, atol=1e-9)
+    assert (found.sum(axis=1) <= 0.99 + 1e-9).all()
+    assert (found[1][:, :3] == 0.0).all()
+    none = 0.99 - found[5].sum(axis=0)
+    odds = found[5] / none / pattern[:3]  # in every cause the same factor for a level, whatever the form
+    for here in ([0, 1, 2], [4, 5]):
+        ratio = odds[:, here] / odds[:1, here]
+        np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-6)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -429,37 +468,64 @@ def test_forms_of_limb_cover_all_causes(limb):
     assert expit(net.log_odds).shape[-1] == len(kb.causes)
 
 
+def age_of_all(kb, net, finding):
+    """An age at which a finding has the leak of all ages."""
+    return next(
+        (i for i, age in enumerate(net.ages) if f"leak:{finding}@{kb.age_bands[kb.band_of_stratum[i]].id}" not in kb.means),
+        None,
+    )
+
+
 @pytest.mark.parametrize("reported", [True, False], ids=["as reported", "everybody asked"])
 def test_findings_of_limb_are_as_frequent_in_a_cause_as_studies_and_syndromes_make_them(limb, reported):
     """Counted or through syndromes alone: with forms as without, a cause shows what it shows."""
     kb = limb.knowledge if reported else replace(limb.knowledge, background_reported=MappingProxyType({}))
     net, own = build_network(kb, "balanced"), columns(kb)
     ratios = kb.background_reported.get("balanced", {})
-    graded = {level for levels in kb.graded.values() for level in levels}
     through, above = 0, []
     for cause, finding in itertools.product(kb.causes, kb.findings):
-        if finding in graded:
-            continue
-        said = kb.means.get(f"link:{cause}:{finding}")
-        counted = said is not None
-        if any({f"link:{cause}:{s}", f"link:{s}:{finding}"} <= kb.means.keys() for s in kb.syndromes) and not counted:
-            said, through = brought(kb.means, kb.syndromes, cause, finding), through + 1
         f, here = net.findings.index(finding), own.cause == net.causes.index(cause)
+        at = age_of_all(kb, net, finding)
+        if kb.findings[finding].graded or at is None:
+            continue
         leak, ratio = kb.means[f"leak:{finding}"], ratios.get(kb.findings[finding].kind, 1.0)
-        shown = own.share[here] @ (1.0 - (1.0 - ratio * leak) * (1.0 - net.link[f, here]))
+        assert net.leak[at, f] == pytest.approx(ratio * leak, rel=1e-12)
+        said = kb.means.get(f"link:{cause}:{finding}")
+        if said is None and any({f"link:{cause}:{s}", f"link:{s}:{finding}"} <= kb.means.keys() for s in kb.syndromes):
+            missing = (1.0 - brought(kb.means, kb.syndromes, cause, finding)) / (1.0 - leak)
+            said, through = 1.0 - (1.0 - ratio * leak) * missing, through + 1
+        shown = own.share[here] @ (1.0 - (1.0 - net.leak[at, f]) * (1.0 - net.link[f, here]))
         if said is None:
             assert (net.link[f, here] == 0.0).all(), (cause, finding)
         elif shown > said * (1.0 + 1e-9):  # in some form the finding is no more frequent than without the cause
             assert (net.link[f, here] == 0.0).any(), (cause, finding)
             above.append(logit(shown) - logit(said))
-        elif counted or ratio == 1.0:
+        else:
             assert shown == pytest.approx(said, rel=1e-9), (cause, finding)
-        else:  # what syndromes bring includes a leak, of which less is reported
-            assert said - leak < shown, (cause, finding)
-            assert ratio * leak <= shown, (cause, finding)
     assert through >= 32
     assert len(above) < 5 or not reported
     assert sum(moved > 0.2 for moved in above) < (1 if reported else 30)
+
+
+def test_levels_of_limb_are_as_frequent_in_a_cause_as_studies_say(limb):
+    """P(level <= v) of a form is a product over the hazards of the higher levels, of leak and link alike."""
+    kb = limb.knowledge
+    net, own = limb.in_setting("balanced").network, columns(kb)
+    exact = 0
+    for levels in kb.graded.values():
+        rows, at = [net.findings.index(level) for level in levels], age_of_all(kb, net, levels[0])
+        for cause in kb.causes:
+            said = np.array([kb.means.get(f"link:{cause}:{level}", 0.0) for level in levels])
+            if not said.any():
+                continue
+            said *= min(1.0, 0.99 / said.sum())
+            here = own.cause == net.causes.index(cause)
+            below = (1.0 - net.leak[at, rows])[:, None] * (1.0 - net.link[rows][:, here])
+            at_most = np.vstack([below[v:].prod(axis=0) for v in range(len(levels))] + [np.ones(here.sum())])
+            shown = np.diff(at_most, axis=0) @ own.share[here]
+            np.testing.assert_allclose(shown, said, rtol=0.02, atol=2e-3, err_msg=f"{cause} {levels}")
+            exact += bool(np.allclose(shown, said, rtol=1e-8, atol=1e-11))
+    assert exact > 100  # in the others some form has less of a level than people without the cause
 
 
 # --- the experiment ------------------------------------------------------------------------------------------------

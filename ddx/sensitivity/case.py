@@ -114,8 +114,8 @@ def relevant(model: Model, evidence: Evidence) -> list[str]:
     kb, network = model.knowledge, model.network
     parts = network.parts(evidence)
     observed = {network.findings[f] for f in parts.columns}
-    linked = (network.finding_syndrome[parts.columns] > 0.0).any(axis=0)
-    syndromes = {network.syndromes[j] for j in np.flatnonzero(linked)}
+    # Where causes come in forms the network has no syndromes, but what they bring counts where no study counted it.
+    syndromes = {s for s in kb.syndromes if any(f"link:{s}:{finding}" in kb.parameters for finding in observed)}
     bands = {kb.age_bands[kb.band_of_stratum[a]].id for a in np.unique(parts.age)}
     return [p for p in kb.parameters if _matters(p, model, observed | syndromes, bands)]
 
