@@ -1,4 +1,4 @@
-"""Settings that say what their records report: complaints without a modelled cause, and risk factors that are there."""
+"""Settings that say what their records report: findings without a modelled cause, and risk factors that are there."""
 
 from __future__ import annotations
 
@@ -376,7 +376,7 @@ def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
     assert f"{told}: symptom 0.3." in out
     assert "Risk factors stated, of those that are there (kb.toml, held in all analyses): clinic 0.6." in out
     factor = model.knowledge.risk_factors[0].id
-    assert "in clinic the network has 0.3 times its direct part: so much is reported (kb.toml)" in run(
+    assert "in clinic the network has 0.3 times it: so much is reported (kb.toml)" in run(
         "kb", "show", "leak:tremor", "--kb", tiny_kb
     )
     assert "in clinic" not in run("kb", "show", "leak:raised_ck", "--kb", tiny_kb)
@@ -387,7 +387,7 @@ def test_commands_tell_what_a_base_says_of_its_records(tiny_kb, tmp_path):
     assert "background reported, clinic, symptom: not stated -> 0.3" in out
     assert "risk factors reported, clinic: not stated -> 0.6" in out
     document = json.loads(run("kb", "diff", old, tiny_kb, "--setting", "clinic", "--json"))
-    assert document["background_reported"] == {"clinic, symptom": {"old": None, "new": 0.3}}
+    assert document["background_reported"] == {"clinic": {"symptom": {"old": None, "new": 0.3}}}
     assert document["risk_factors_reported"] == {"clinic": {"old": None, "new": 0.6}}
     found = json.loads(run("diagnose", "--kb", tiny_kb, "--setting", "clinic", "--present", "tremor", "--json"))
     posterior = model.diagnose(present=["tremor"]).posterior

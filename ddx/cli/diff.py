@@ -52,7 +52,7 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
             "new": _name(after),
             "setting": setting,
             "parameters": parameters.to_dict("records"),
-            **{name: {s: {"old": x, "new": y} for s, x, y in _of_settings(before, after, name)} for name in OF_SETTINGS},
+            **{name: _nested(_of_settings(before, after, name)) for name in OF_SETTINGS},
             "settings_with_forms": {"old": before.settings_with_forms, "new": after.settings_with_forms},
             "forms": [{"what": what, "old": x, "new": y} for what, x, y in _forms(before, after)],
             "cases": compared,
@@ -68,7 +68,7 @@ def show_difference(old: str, new: str, cases: str | None, setting: str | None, 
         for name in OF_SETTINGS:
             for where, old_number, new_number in _of_settings(before, after, name):
                 numbers = (f"{x:g}" if x else "not stated" for x in (old_number, new_number))
-                out.print(f"{name.replace('_', ' ')}, {where}: {' -> '.join(numbers)}")
+                out.print(f"{name.replace('_', ' ')}, {', '.join(where)}: {' -> '.join(numbers)}")
         if before.settings_with_forms != after.settings_with_forms:
             with_forms = (", ".join(kb.settings_with_forms) or "no setting" for kb in (before, after))
             out.print(f"settings with forms: {' -> '.join(with_forms)}")
@@ -107,19 +107,32 @@ def _parameters(out: Console, changes: pd.DataFrame, top: int) -> None:
         _more(out, len(changes), top)
 
 
-def _of_settings(before: KnowledgeBase, after: KnowledgeBase, name: str) -> list[tuple[str, float | None, float | None]]:
+def _of_settings(
+    before: KnowledgeBase, after: KnowledgeBase, name: str
+) -> list[tuple[tuple[str, ...], float | None, float | None]]:
     """Settings, or settings and kinds of findings, of which a table of kb.toml states another number, and both numbers."""
     old_ones, new_ones = (_flat(getattr(kb, name)) for kb in (before, after))
     pairs = ((key, old_ones.get(key), new_ones.get(key)) for key in {**old_ones, **new_ones})
     return [(key, old, new) for key, old, new in pairs if old != new]
 
 
-def _flat(numbers: Mapping[str, float | Mapping[str, float]]) -> dict[str, float]:
-    """Setting, or "setting, kind", -> number."""
-    flat: dict[str, float] = {}
+def _flat(numbers: Mapping[str, float | Mapping[str, float]]) -> dict[tuple[str, ...], float]:
+    """(Setting,), or (setting, kind), -> number."""
+    flat: dict[tuple[str, ...], float] = {}
     for setting, stated in numbers.items():
-        flat |= {f"{setting}, {kind}": x for kind, x in stated.items()} if isinstance(stated, Mapping) else {setting: stated}
+        flat |= {(setting, kind): x for kind, x in stated.items()} if isinstance(stated, Mapping) else {(setting,): stated}
     return flat
+
+
+def _nested(changes: list[tuple[tuple[str, ...], float | None, float | None]]) -> dict[str, Any]:
+    """Setting (-> kind) -> old and new number."""
+    found: dict[str, Any] = {}
+    for (*outer, last), old, new in changes:
+        where = found
+        for key in outer:
+            where = where.setdefault(key, {})
+        where[last] = {"old": old, "new": new}
+    return found
 
 
 def _forms(before: KnowledgeBase, after: KnowledgeBase) -> list[tuple[str, str | None, str | None]]:

@@ -233,12 +233,16 @@ def _studies(out: Console, kb: KnowledgeBase, parameter: Parameter) -> None:
     if kind == "link" and rest[0] in kb.causes:
         through = brought(kb.means, kb.syndromes, *rest) or 0.0
         if through > parameter.value:
-            out.print(f"the network has {through:.4g}: so much the syndromes of {rest[0]} bring, within chance of the studies")
+            out.print(
+                f"without forms the network has {through:.4g}, beside the leak of the studies: so much the syndromes of "
+                f"{rest[0]} bring, within chance of the studies"
+            )
     said = rest[0].partition("@")[0]
     if kind == "leak" and said in kb.findings:
         for setting, ratios in kb.background_reported.items():
             if ratio := ratios.get(kb.findings[said].kind):
-                out.print(f"in {setting} the network has {ratio:g} times its direct part: so much is reported (kb.toml)")
+                part = "it" if setting in kb.settings_with_forms or not kb.syndromes else "its direct part"
+                out.print(f"in {setting} the network has {ratio:g} times {part}: so much is reported (kb.toml)")
     if kind == "context":
         for setting, share in kb.risk_factors_reported.items():
             out.print(f"in {setting} the network has {1.0 - share:.3g} times its odds where nothing is said of it (kb.toml)")

@@ -68,7 +68,10 @@ def form_problems(
             message = f"unknown finding {row.finding!r}{nearest(row.finding, findings)}"
             yield Problem("form_findings.csv", row.line, "finding", message)
         elif row.cause in count and not _linked(parameters, syndromes, row.cause, row.finding):
-            message = f"no study says how frequent {row.finding} is in {row.cause}: forms only divide that among them"
+            message = (
+                f"no study says how frequent {row.finding} is in {row.cause}, and no syndrome brings it: "
+                "forms only divide that among them"
+            )
             yield Problem("form_findings.csv", row.line, "finding", message)
         if (row.cause, row.finding) in said:
             yield Problem("form_findings.csv", row.line, "finding", f"{row.finding} in {row.cause} stands in an earlier row")
