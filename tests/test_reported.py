@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -340,6 +341,14 @@ def test_a_wrong_number_is_reported_in_exact_words(table, line, tiny_kb):
 def test_complaints_may_be_reported_alike_whatever_brought_them(tiny_kb):
     assert problems_with(tiny_kb, "\n[background_reported]\nclinic = { symptom = 1, lab = 0.5 }\n") == []
     assert ddx.load(tiny_kb, "clinic").knowledge.background_reported == {"clinic": {"symptom": 1.0, "lab": 0.5}}
+
+
+def test_the_numbers_survive_pickling_and_stay_read_only(limb):
+    again = pickle.loads(pickle.dumps(limb.knowledge))
+    assert again.background_reported == limb.knowledge.background_reported
+    for numbers in (again.background_reported, again.background_reported["balanced"]):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            numbers["lab"] = 1.0
 
 
 @pytest.mark.parametrize("table", WRONG)

@@ -236,11 +236,11 @@ class KnowledgeBase:
     def __getstate__(self) -> dict[str, Any]:
         """Read-only mappings do not pickle; other processes get plain ones and wrap them again."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: dict(value) if isinstance(value, MappingProxyType) else value for name, value in state.items()}
+        return {name: _plain(value) for name, value in state.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            object.__setattr__(self, name, MappingProxyType(value) if isinstance(value, dict) else value)
+            object.__setattr__(self, name, _read_only(value))
 
     @cached_property
     def age_bands(self) -> tuple[Context, ...]:
@@ -326,3 +326,12 @@ def problem_of(kb: KnowledgeBase, parameter: Parameter, column: str, message: st
     """A problem of a parameter, at the first of its study rows."""
     first = parameter.studies[0]
     return Problem("studies.csv", kb.studies[first].line if first in kb.studies else None, column, message)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a knowledge base as pickle can have it: no mapping proxies, within others neither."""
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, MappingProxyType) else value
+
+
+def _read_only(value: Any) -> Any:
+    return MappingProxyType({key: _read_only(item) for key, item in value.items()}) if isinstance(value, dict) else value
