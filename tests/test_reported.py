@@ -176,6 +176,32 @@ def test_leaks_of_limb_are_as_reported_and_sensitivities_stay(limb):
     np.testing.assert_array_equal(found.context_prior, plain.context_prior)
 
 
+def test_findings_of_syndromes_have_the_direct_leak_that_is_reported(limb):
+    """By scalars: 1 - leak = (1 - direct) prod (1 - l v); the direct part is reported more rarely, and links are beside it."""
+    kb = limb.knowledge
+    net, means = build_network(kb, "primary_care"), kb.means
+    checked = 0
+    for name, finding in kb.findings.items():
+        ratio = kb.background_reported["primary_care"].get(finding.kind, 1.0)
+        leak, f = means[f"leak:{name}"], net.findings.index(name)
+        links = {s: means[f"link:{s}:{name}"] for s in kb.syndromes if f"link:{s}:{name}" in means}
+        at_all_ages = f"leak:{name}@" not in " ".join(kb.parameters)
+        if ratio == 1.0 or not links or not at_all_ages:
+            continue
+        shown = {s: (total - leak) / (1.0 - leak) for s, total in links.items()}
+        without = np.prod([1.0 - means[f"leak:{s}"] * v for s, v in shown.items()])
+        direct = ratio * (1.0 - (1.0 - leak) / without)
+        np.testing.assert_allclose(net.leak[:, f], direct, rtol=1e-9, err_msg=name)
+        for cause in kb.causes:
+            q = {s: means.get(f"link:{cause}:{s}", means[f"leak:{s}"]) for s in shown}
+            brought = 1.0 - (1.0 - direct) * np.prod([1.0 - q[s] * v for s, v in shown.items()])
+            said = means.get(f"link:{cause}:{name}", 0.0)
+            link = net.link[f, net.causes.index(cause)]
+            assert link == pytest.approx(max((said - brought) / (1.0 - brought), 0.0), rel=1e-9, abs=1e-12), (cause, name)
+            checked += said > brought
+    assert checked > 20
+
+
 def test_silence_lowers_a_risk_factor_by_the_odds_that_it_would_have_been_stated():
     prior, nothing = np.array([[0.1, 0.3, 0.5]]), np.full((1, 3), np.nan)
     alone = np.full(3, -1)
