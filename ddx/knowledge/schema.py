@@ -18,7 +18,7 @@ GENERAL = "general"
 EXPERT = "expert_estimate"
 Kind = Literal["history", "symptom", "sign", "bedside_test", "lab"]
 FINDING_KINDS: tuple[Kind, ...] = get_args(Kind)
-# Tables of kb.toml with a number for a setting; in the last of them there is one for each kind of finding.
+# Tables of kb.toml with numbers for a setting.
 OF_SETTINGS = ("causes_per_patient", "risk_factors_reported", "background_reported")
 VERBAL = "verbal"  # quality of a source that says in words how frequent something is
 SEXES = ("sex_female", "sex_male")

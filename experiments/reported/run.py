@@ -117,7 +117,7 @@ def count(model: ddx.Model) -> tuple[dict[str, Floats], dict[str, Floats]]:
     factors = of_risk_factors(model, reports, age)
     counts["risk factors"] = factors.sum(axis=0)
     ratios["risk factors (`risk_factors_reported`)"] = interval(_share, factors)
-    return counts | absences(model, reports) | named(reports), ratios
+    return counts | unlinked(model, reports, mentions) | absences(model, reports) | named(reports), ratios
 
 
 def searched(kb: KnowledgeBase, *kinds: str) -> list[str]:
@@ -144,6 +144,20 @@ def of_findings(
             frequent = frequent_in(kb, cause, findings)
             own.append((_mean(judged[f].count("own") for f in frequent if judged[f]), sum(frequent.values())))
     return np.array(other), np.array(own)
+
+
+def unlinked(model: ddx.Model, reports: pd.DataFrame, mentions: pd.DataFrame) -> dict[str, Floats]:
+    """The cause's own findings that are reported, and to which it has no link, nor through a syndrome; and those with one."""
+    net = model.network.without_syndromes()
+    cause = dict(zip(reports["report"], reports["cause"], strict=True))
+    found = np.zeros(2)
+    for report, finding, *verdicts in mentions[["report", "finding", "reader_1", "reader_2"]].itertuples(
+        index=False, name=None
+    ):
+        if cause[report]:
+            linked = net.link[net.findings.index(finding), net.causes.index(cause[report])] > 0.0
+            found[int(linked)] += verdicts.count("own") / 2.0
+    return {"findings of the cause without a link; with one": found}
 
 
 def of_risk_factors(model: ddx.Model, reports: pd.DataFrame, age: np.ndarray) -> Floats:
