@@ -4,7 +4,8 @@ Within a form findings are independent, in the cause they are not: they hang tog
 patients of a cause, so the frequencies in its forms are moved by one number on the logit scale until their mean is the total;
 of the levels of a graded finding, by one number for each.
 
-Axes: S sets of values, F findings, K causes, K' forms, those of a cause side by side (a cause without forms is its only one).
+Axes: S sets of values, F findings, D of them that differ between forms, V forms of one cause, K causes, K' forms of all, those
+of a cause side by side (a cause without forms is its only one).
 """
 
 from __future__ import annotations
@@ -64,11 +65,15 @@ def in_forms(kb: KnowledgeBase, total: Floats, findings: Sequence[str]) -> Float
     own = columns(kb)
     found = total[:, :, own.cause]
     place = {finding: i for i, finding in enumerate(findings)}
+    of_cause: dict[int, list[tuple[int, Floats]]] = {}
     for at, k, logits in _differing(kb):
         if at in place and not kb.findings[at].graded and (total[:, place[at], k] > 0.0).any():
-            here = np.flatnonzero(own.cause == k)
-            wanted = total[:, place[at], k]
-            found[:, place[at], here] = np.where(wanted[:, None] > 0.0, _shifted(logits, own.share[here], wanted), 0.0)
+            of_cause.setdefault(k, []).append((place[at], logits))
+    for k, differing in of_cause.items():
+        here, at_rows = np.flatnonzero(own.cause == k), np.array([row for row, _ in differing])
+        wanted = total[:, at_rows, k]
+        shifted = _shifted(np.stack([logits for _, logits in differing]), own.share[here], wanted)
+        found[:, at_rows[:, None], here] = np.where(wanted[..., None] > 0.0, shifted, 0.0)
     for graded, levels in kb.graded.items():
         if levels[0] in place:
             rows = [place[level] for level in levels]
@@ -122,10 +127,10 @@ def levels_in_forms(pattern: Floats, own: Columns, total: Floats) -> Floats:
 
 
 def _shifted(logits: Floats, share: Floats, wanted: Floats) -> Floats:
-    """Frequencies (S, V) with these logits (V,), but for one shift, whose mean is the wanted one (S,)."""
-    low, high = np.full(len(wanted), -_FAR), np.full(len(wanted), _FAR)
+    """Frequencies (S, D, V) with these logits (D, V), but for one shift of each, whose means are the wanted ones (S, D)."""
+    low, high = np.full(wanted.shape, -_FAR), np.full(wanted.shape, _FAR)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        below = expit(logits + middle[:, None]) @ share < wanted
+        below = (expit(logits + middle[..., None]) * share).sum(axis=-1) < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return expit(logits + 0.5 * (low + high)[:, None])
+    return expit(logits + 0.5 * (low + high)[..., None])

@@ -481,9 +481,11 @@ def test_the_search_for_the_plan_of_a_refused_case_is_work_too(monkeypatch):
     with pytest.raises(EvidenceTooLarge):
         posterior(dense(12, 12), np.ones((2, 12)), memory_gib=1e-5)
     *_, expected = asked
-    # One plan for both, with a move for every 512 doubles: the states that are stored and three at work.
+    # One plan for both, with a move for every 512 doubles: the states that are stored and three at work. It goes over 12
+    # findings, 12 causes and the links between them.
     (plan,) = explain_plan(dense(12, 12), np.ones((1, 12)))
-    assert expected == pytest.approx(choice.PLAN + choice.MOVE * plan.gib * 2**27 / 512, rel=1e-12)
+    moves = plan.gib * 2**27 / 512
+    assert expected == pytest.approx(choice.PLAN + choice.MOVE * moves * (12 + 12 + 12 * 12), rel=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -15,15 +15,15 @@ Kernel = Literal["auto", "numpy", "compiled"]
 
 _MODULE = "ddx.inference.compiled"
 # Seconds that loading the compiled kernel takes, once its machine code is on disk, and at first, when it has to be made.
-LOADING, COMPILING = 1.5, 60.0
+LOADING, COMPILING = 1.0, 60.0
 # Seconds that NumPy needs for a plan and its steps, for a double of state in a large state, and in many small ones.
 PLAN, DOUBLE, SMALL_DOUBLE = 0.01, 3e-7, 1.5e-7
-# Seconds that Python needs for a move of the search for an order in a case that is too large (49 causes: 20,000 in 20 s).
-MOVE = 1e-3
+# Seconds that Python needs for a move of the search for an order, for every variable, cause and link that it goes over.
+MOVE = 3e-7
 
 
 class _Meter:
-    """Seconds that the NumPy kernel has worked in this process."""
+    """Seconds that plans in Python and the NumPy kernel have taken in this process."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -225,13 +225,12 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         states = rows.network.n_causes * float((1 << (rows.n_positive + rows.seen.sum(axis=1))[dense]).sum())
         expected = SMALL_DOUBLE * states + np.count_nonzero(~of_dense) * PLAN
         if not dense.all():
-            few = order[bounds[:-1]][~of_dense][:3].tolist()
-            some = np.array([plan_of(rows, i, tables.first, None, 0.0)[2] for i in few])
-            within = some <= limit
-            expected += np.count_nonzero(~dense) * DOUBLE * float(some[within].sum()) / len(few)
+            few = [plan_of(rows, i, tables.first, None, 0.0) for i in order[bounds[:-1]][~of_dense][:3].tolist()]
             # Of a case that will be refused there is nothing but its plan.
-            searched = np.minimum(some[~within] * EFFORT, MOST_MOVES).sum() / len(few)
-            expected += np.count_nonzero(~of_dense) * MOVE * float(searched)
+            solved = sum(doubles for *_, doubles in few if doubles <= limit) / len(few)
+            alike = rows.network.n_distinct / rows.network.n_causes
+            searched = sum(min(doubles * EFFORT, MOST_MOVES) * _size(layout, alike) for layout, _, doubles in few) / len(few)
+            expected += np.count_nonzero(~dense) * DOUBLE * solved + np.count_nonzero(~of_dense) * MOVE * searched
         compiled = load_compiled(kernel, expected)
     if compiled is not None:
         raw = compiled.run_groups(rows, groups, tables, EFFORT, limit)
@@ -258,9 +257,17 @@ def dense_rows(rows: Rows) -> Booleans:
 
 def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
     """Layout and program of a case of its own, and the doubles that it needs."""
-    plan = plan_case if compiled is None else compiled.plan_case
-    layout, program, doubles = plan(*rows.on(i), first, effort)
+    if compiled is not None:
+        layout, program, doubles = compiled.plan_case(*rows.on(i), first, effort)
+    else:
+        with meter.running():
+            layout, program, doubles = plan_case(*rows.on(i), first, effort)
     return layout, program, float(doubles)
+
+
+def _size(layout: Layout, alike: float) -> float:
+    """What a move of the search for an order goes over, which takes all forms of a cause as one (``alike``: causes a form)."""
+    return len(layout.slot_kind) + len(layout.factor_slot) + alike * (len(layout.cause) + len(layout.touch_slot))
 
 
 def plan_in_group(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
