@@ -57,9 +57,10 @@ def columns(kb: KnowledgeBase) -> Columns:
     return Columns(cause, np.concatenate([np.array(share) for share in shares]), name)
 
 
-def in_forms(kb: KnowledgeBase, total: Floats, findings: Sequence[str]) -> Floats:
+def in_forms(kb: KnowledgeBase, total: Floats, least: Floats, findings: Sequence[str]) -> Floats:
     """Frequencies in every form (S, F, K') of which those in all patients (S, F, K) are the means; 0 where there is none.
 
+    No form shows a finding more rarely than people without the cause (``least``, S, F) do, but for levels of a graded one.
     Levels of a graded finding, which come all or not at all, add up to at most ``1 - MIN_NONE`` in all patients and every form.
     """
     own = columns(kb)
@@ -72,7 +73,7 @@ def in_forms(kb: KnowledgeBase, total: Floats, findings: Sequence[str]) -> Float
     for k, differing in of_cause.items():
         here, at_rows = np.flatnonzero(own.cause == k), np.array([row for row, _ in differing])
         wanted = total[:, at_rows, k]
-        shifted = _shifted(np.stack([logits for _, logits in differing]), own.share[here], wanted)
+        shifted = _shifted(np.stack([logits for _, logits in differing]), own.share[here], wanted, least[:, at_rows])
         found[:, at_rows[:, None], here] = np.where(wanted[..., None] > 0.0, shifted, 0.0)
     for graded, levels in kb.graded.items():
         if levels[0] in place:
@@ -126,11 +127,15 @@ def levels_in_forms(pattern: Floats, own: Columns, total: Floats) -> Floats:
     return np.asarray(table[:, :-1] / own.share)
 
 
-def _shifted(logits: Floats, share: Floats, wanted: Floats) -> Floats:
-    """Frequencies (S, D, V) with these logits (D, V), but for one shift of each, whose means are the wanted ones (S, D)."""
+def _shifted(logits: Floats, share: Floats, wanted: Floats, least: Floats) -> Floats:
+    """Frequencies (S, D, V) with these logits (D, V), but for one shift of each and not below the least ones (S, D).
+
+    Their means are the wanted ones (S, D), or the least where those are more.
+    """
     low, high = np.full(wanted.shape, -_FAR), np.full(wanted.shape, _FAR)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        below = (expit(logits + middle[..., None]) * share).sum(axis=-1) < wanted
+        found = np.maximum(expit(logits + middle[..., None]), least[..., None])
+        below = (found * share).sum(axis=-1) < wanted
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return expit(logits + 0.5 * (low + high)[..., None])
+    return np.maximum(expit(logits + 0.5 * (low + high)[..., None]), least[..., None])

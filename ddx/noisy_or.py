@@ -94,7 +94,7 @@ def finding_arrays(kb: KnowledgeBase, setting: str, values: Values, findings: Se
         brought = (finding_syndrome > 0.0).astype(float) @ (of_syndrome > 0.0) > 0.0
         beside = 1.0 - (1.0 - (reported * base)[:, :, None]) * through / without[:, :, None]
         sensitivity = np.where((sensitivity <= 0.0) & brought, beside, sensitivity)
-        sensitivity = in_forms(kb, sensitivity, [names[r] for r in rows])
+        sensitivity = in_forms(kb, sensitivity, reported * base, [names[r] for r in rows])
     for levels in kb.graded.values():  # no syndrome shows itself in one
         if levels[0] in own:
             at = [own[level] for level in levels]

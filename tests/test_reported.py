@@ -448,7 +448,7 @@ def test_the_numbers_of_limb_are_those_counted_in_reports(limb):
     words = [row["finding"] for row in rows("words.csv")]
     votes = {(row["report"], row["finding"]): (row["reader_1"], row["reader_2"]) for row in rows("mentions.csv")}
     groups = {"symptom": "symptom", "history": "history", "sign": "examination", "bedside_test": "examination", "lab": "lab"}
-    counts = {group: np.zeros(4) for group in groups.values()}  # other, leaks, own, links
+    counts = {group: np.zeros(6) for group in groups.values()}  # other, leaks, own, links; without a link, their leaks
     stated = there = 0.0
     for report in rows("reports.csv"):
         age = [c.age_from <= float(report["age"]) < c.age_to for c in kb.age_strata].index(True)
@@ -459,14 +459,17 @@ def test_the_numbers_of_limb_are_those_counted_in_reports(limb):
         for finding in words:
             said, group = votes.get((report["report"], finding), ()), groups[kb.findings[finding].kind]
             counts[group][:2] += said.count("other") / 2, people.leak[age, people.findings.index(finding)]
-            s = kb.means.get(f"link:{report['cause']}:{finding}", 0.0)
+            s, place = kb.means.get(f"link:{report['cause']}:{finding}", 0.0), people.findings.index(finding)
             if s > max(0.3, 2.5 * kb.means[f"leak:{finding}"]):
-                counts[group][2:] += said.count("own") / 2, s
-    reported = {group: (other, own) for group, (other, _, own, _) in counts.items()}
+                counts[group][2:4] += said.count("own") / 2, s
+            if report["cause"] and people.link[place, people.causes.index(report["cause"])] == 0.0:
+                counts[group][4:] += (said.count("own") + said.count("other")) / 2, people.leak[age, place]
+    reported = {group: (numbers[0], numbers[2]) for group, numbers in counts.items()}
     assert reported == {"symptom": (37.0, 39.0), "history": (18.0, 5.0), "examination": (32.5, 27.0), "lab": (44.0, 17.0)}
     for kind, group in groups.items():
-        other, leaks, own, links = counts[group]
-        assert kb.background_reported["balanced"][kind] == round(other / leaks / (own / links), 2)
+        other, leaks, own, links, without, their_leaks = counts[group]
+        share = without / their_leaks if kind == "symptom" else other / leaks
+        assert kb.background_reported["balanced"][kind] == round(share / (own / links), 2)
     assert tuple(kb.background_reported["balanced"]) == ("symptom", "history", "sign", "bedside_test", "lab")
     assert set(groups) == set(FINDING_KINDS)
     assert stated == 188.0
@@ -484,7 +487,16 @@ def test_the_table_of_the_page_has_these_counts(limb):
     ):
         assert f"| {line} | " in page
     ratios = limb.knowledge.background_reported["balanced"]
-    names = {"symptom": "complaints", "history": "history", "sign": "signs and bedside tests", "lab": "laboratory values"}
+    names = {
+        "symptom": "complaints without a link",
+        "history": "history of other origin",
+        "sign": "signs and bedside tests of other origin",
+        "lab": "laboratory values of other origin",
+    }
     for kind, name in names.items():
-        assert f"| {name} (`background_reported`) | {ratios[kind]:.2f} | " in page
-    assert f"| risk factors (`risk_factors_reported`) | {limb.knowledge.risk_factors_reported['balanced']:.1f}" in page
+        (line,) = (
+            line for line in page.splitlines() if line.startswith(f"| {name} | ") and line.endswith("| `background_reported` |")
+        )
+        assert line.startswith(f"| {name} | {ratios[kind]:.2f} | ")
+    (line,) = (line for line in page.splitlines() if line.endswith("| `risk_factors_reported` |"))
+    assert line.startswith(f"| risk factors | {limb.knowledge.risk_factors_reported['balanced']:.1f}")

@@ -46,13 +46,15 @@ from shared import (  # noqa: E402
 )
 
 SETTINGS = (BALANCED, "primary_care", "neurology_clinic")  # that say something of their records
-ASKED, FINDINGS, FACTORS, SHIPPED = NETWORKS = (
+ASKED, FINDINGS, FACTORS, SHIPPED = DRAWN = (
     "everybody asked",
     "findings as reported",
     "risk factors as stated",
     "as shipped",
 )
-COLOURS = dict(zip(NETWORKS, (GREY, THIRD, OTHER, OURS), strict=True))
+# As shipped, but for the rule by which findings without a link were counted: of other origin, or whatever their origin.
+COMPLETE, INCOMPLETE = "links of all kinds as complete", "links of no kind as complete"
+COLOURS = dict(zip(DRAWN, (GREY, THIRD, OTHER, OURS), strict=True))
 # Groups of findings that have a number of their own, and their kinds. Too few bedside tests are foreseen for one.
 GROUPS = {
     "complaints": ("symptom",),
@@ -60,8 +62,11 @@ GROUPS = {
     "signs and bedside tests": ("sign", "bedside_test"),
     "laboratory values": ("lab",),
 }
+# The group whose links cannot be complete: its leaks are so large that links are drawn only for what is clearly above them.
+WITHOUT_LINK = "complaints"
 # Findings of a cause: at least so frequent in it, and so many times as frequent as without it.
 FREQUENT, ABOVE_LEAK = 0.3, 2.5
+FACTOR = "risk factors"
 # The risk factors that were looked for.
 LOOKED_FOR = ("diabetes", "hypertension", "smoking", "alcohol_heavy", "atrial_fibrillation")
 DRAWS = 4000
@@ -74,24 +79,32 @@ def main() -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     groups, rows = groups_of_cases(arguments), []
+    counts, ratios = count(ddx.load("limb", GENERAL))
     for setting in SETTINGS:
-        models = networks(ddx.load("limb", setting))
+        models = networks(ddx.load("limb", setting), ratios)
         for kind, frame in groups.items():
             for name, model in models.items():
                 cases = Cases.of(model, frame)
                 rows.append(row(kind, setting, name, cases.scored(model.network)))
     result = pd.DataFrame(rows)
-    counted = table_of_counts(*count(ddx.load("limb", GENERAL)))
+    counted = table_of_counts(counts, ratios)
     publish(HERE, arguments, models[SHIPPED], "", result, f"{counted}\n\n{table(result)}", draw(result), ALT)
 
 
-def networks(model: ddx.Model) -> dict[str, ddx.Model]:
-    """The setting of a model with and without what it says of its records; with each alone where it says both."""
+def networks(model: ddx.Model, ratios: dict[tuple[str, bool], Floats]) -> dict[str, ddx.Model]:
+    """The setting of a model with and without what it says of its records.
+
+    Where it says both, with each alone, and with the findings of all kinds counted by one rule.
+    """
     kb, nothing = model.knowledge, MappingProxyType[str, float]({})
     bases: dict[str, KnowledgeBase] = {ASKED: replace(kb, background_reported=nothing, risk_factors_reported=nothing)}
     if model.setting in kb.background_reported and model.setting in kb.risk_factors_reported:
         bases[FINDINGS] = replace(kb, risk_factors_reported=nothing)
         bases[FACTORS] = replace(kb, background_reported=nothing)
+        for name, without_link in ((COMPLETE, False), (INCOMPLETE, True)):
+            ratio = {kind: min(ratios[group, without_link][0], 1.0) for group, kinds in GROUPS.items() for kind in kinds}
+            own = MappingProxyType({**kb.background_reported, model.setting: MappingProxyType(ratio)})
+            bases[name] = replace(kb, background_reported=own)
     bases[SHIPPED] = kb
     return {name: ddx.Model(own, model.setting) for name, own in bases.items()}
 
@@ -101,22 +114,24 @@ def row(kind: str, setting: str, network: str, scores: Scores) -> dict[str, obje
     return {"cases": kind, "setting": setting, "network": network, **scores.ranks(), "causes": causes}
 
 
-def count(model: ddx.Model) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def count(model: ddx.Model) -> tuple[dict[str, Floats], dict[tuple[str, bool], Floats]]:
     """Line of the table -> how many are reported and how many foreseen; and ratio -> its value and the ends of its interval.
 
-    ``model``: people at large, in whom leaks and risk factors are those of people of the age and sex of a report.
+    A ratio is that of a group of findings, of other origin or (True) of any origin without a link to the cause. ``model``:
+    people at large, in whom leaks and risk factors are those of people of the age and sex of a report.
     """
     reports, mentions = pd.read_csv(HERE / "reports.csv", keep_default_na=False), pd.read_csv(HERE / "mentions.csv")
     age = np.searchsorted(np.array(age_limits(model.knowledge)[0]), reports["age"].to_numpy(dtype=float), side="right") - 1
     counts: dict[str, Floats] = {}
-    ratios: dict[str, Floats] = {}
+    ratios: dict[tuple[str, bool], Floats] = {}
     for group, kinds in GROUPS.items():
-        other, own = of_findings(model, searched(model.knowledge, *kinds), reports, age, mentions)
+        other, own, without = of_findings(model, searched(model.knowledge, *kinds), reports, age, mentions)
         counts |= {f"{group} of other origin": other.sum(axis=0), f"{group} of the cause": own.sum(axis=0)}
-        ratios[f"{group} (`background_reported`)"] = interval(_ratio, other, own)
+        counts[f"{group} without a link to the cause"] = without.sum(axis=0)
+        ratios[group, False], ratios[group, True] = interval(_ratio, other, own), interval(_ratio, without, own)
     factors = of_risk_factors(model, reports, age)
-    counts["risk factors"] = factors.sum(axis=0)
-    ratios["risk factors (`risk_factors_reported`)"] = interval(_share, factors)
+    counts[FACTOR] = factors.sum(axis=0)
+    ratios[FACTOR, False] = interval(_share, factors)
     return counts | unlinked(model, reports, mentions) | absences(model, reports) | named(reports), ratios
 
 
@@ -127,8 +142,8 @@ def searched(kb: KnowledgeBase, *kinds: str) -> list[str]:
 
 def of_findings(
     model: ddx.Model, findings: list[str], reports: pd.DataFrame, age: np.ndarray, mentions: pd.DataFrame
-) -> tuple[Floats, Floats]:
-    """Reported and foreseen (R, 2) of other origin in every report; and of the cause, in reports of a modelled one."""
+) -> tuple[Floats, Floats, Floats]:
+    """Reported and foreseen (R, 2) of other origin; in reports of a modelled cause, of the cause and without a link to it."""
     net, kb = model.network.without_syndromes(), model.knowledge
     place = [net.findings.index(f) for f in findings]
     readers = ("reader_1", "reader_2")
@@ -136,14 +151,17 @@ def of_findings(
         (report, finding): pair
         for report, finding, *pair in mentions[["report", "finding", *readers]].itertuples(index=False, name=None)
     }
-    other, own = [], []
+    other, own, without = [], [], []
     for report, cause, a in zip(reports["report"], reports["cause"], age, strict=True):
         judged = {f: verdicts.get((report, f), ()) for f in findings}
         other.append((_mean(judged[f].count("other") for f in findings if judged[f]), net.leak[a, place].sum()))
         if cause:
             frequent = frequent_in(kb, cause, findings)
             own.append((_mean(judged[f].count("own") for f in frequent if judged[f]), sum(frequent.values())))
-    return np.array(other), np.array(own)
+            bare = [f for f, i in zip(findings, place, strict=True) if not net.link[i, net.causes.index(cause)]]
+            said = _mean(judged[f].count("own") + judged[f].count("other") for f in bare if judged[f])
+            without.append((said, net.leak[a, [net.findings.index(f) for f in bare]].sum()))
+    return np.array(other), np.array(own), np.array(without)
 
 
 def unlinked(model: ddx.Model, reports: pd.DataFrame, mentions: pd.DataFrame) -> dict[str, Floats]:
@@ -219,11 +237,21 @@ def _ratio(other: Floats, own: Floats) -> float:
     return _share(other) / _share(own) if _share(own) else np.inf
 
 
-def table_of_counts(counts: dict[str, Floats], ratios: dict[str, Floats]) -> str:
+def table_of_counts(counts: dict[str, Floats], ratios: dict[tuple[str, bool], Floats]) -> str:
     header = ("in 441 case reports", "reported", "foreseen", "share")
     lines = [(name, f"{said:.4g}", f"{there:.4g}", f"{said / there:.3f}") for name, (said, there) in counts.items()]
-    said = [(name, f"{value:.2f}", f"{low:.2f} to {high:.2f}") for name, (value, low, high) in ratios.items()]
-    header_of_ratios = ("share of those of other origin over that of the cause's; of risk factors", "", "95 % interval")
+    shipped = {(group, group == WITHOUT_LINK): "background_reported" for group in GROUPS} | {
+        (FACTOR, False): "risk_factors_reported"
+    }
+    said = [
+        (
+            group if group == FACTOR else f"{group} {'without a link' if without_link else 'of other origin'}",
+            *(f"{value:.2f}", f"{low:.2f} to {high:.2f}"),
+            f"`{shipped[group, without_link]}`" if (group, without_link) in shipped else "",
+        )
+        for (group, without_link), (value, low, high) in ratios.items()
+    ]
+    header_of_ratios = ("share of them over that of the cause's; of risk factors", "", "95 % interval", "in kb.toml")
     return f"{markdown(header, lines)}\n\n{markdown(header_of_ratios, said)}"
 
 
@@ -236,7 +264,11 @@ def table(result: pd.DataFrame) -> str:
         )
         for r in result.itertuples(index=False)
     ]
-    note = "*Everybody asked*: leaks and risk factors as in the studies. *Causes a case*: the sum of the posteriors, mean."
+    note = (
+        "*Everybody asked*: leaks and risk factors as in the studies. *Links of all kinds as complete*: as shipped, but with "
+        "the ratio of other origin for complaints, too; *of no kind*: with the ratio without a link for all kinds (1 at most). "
+        "*Causes a case*: the sum of the posteriors, mean."
+    )
     return f"{note}\n\n{markdown(header, lines)}"
 
 
@@ -245,10 +277,11 @@ def draw(result: pd.DataFrame) -> Figure:
     figure, axes = canvas(len(kinds))
     for axis, kind in zip(axes, kinds, strict=True):
         own = result[result["cases"] == kind]
+        own = own[own["network"].isin(DRAWN)]
         # Side by side, whether a setting has two networks or four.
         nth, of = own.groupby("setting").cumcount(), own.groupby("setting")["network"].transform("size")
         place = own["setting"].map(SETTINGS.index) + 0.2 * (nth - (of - 1) / 2.0)
-        for name in NETWORKS:
+        for name in DRAWN:
             there = own["network"] == name
             axis.bar(place[there], own.loc[there, "log_score"], width=0.18, color=COLOURS[name], label=name)
         axis.set(xticks=np.arange(len(SETTINGS)), ylabel="log score, nats a case (less is better)")
