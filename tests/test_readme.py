@@ -23,6 +23,12 @@ def test_every_example_of_the_readme_prints_what_it_says(tmp_path):
     assert readme.rendered(text, tmp_path) == text
 
 
+def test_the_page_of_published_cases_shows_what_the_other_cases_give():
+    text = (ROOT / "experiments" / "published_cases" / "README.md").read_text(encoding="utf-8")
+    printed = readme.run("ddx evaluate experiments/published_cases/others.csv --setting balanced").split("\n\ncause ")[0]
+    assert f"```console\n$ ddx evaluate experiments/published_cases/others.csv --setting balanced\n{printed}\n```\n" in text
+
+
 def test_the_two_commands_stand_in_the_readme_and_ci_takes_them_from_there():
     assert readme.command(1).startswith("python3 -m pip install . && python3 -m ddx score ")
     assert readme.command(2) == 'python3 -m pip install -e ".[test]" && python3 -m pytest -n auto --dist loadfile'
