@@ -42,7 +42,7 @@ from ddx.inference import (
 from ddx.inference.exact import checked
 
 KERNELS = ("numpy", "compiled")
-NAME = "ddx.inference.compiled"
+NAME, SEARCH = "ddx.inference.compiled", "ddx.inference.kernel_plan"
 few = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -189,11 +189,12 @@ def test_any_plan_is_sound(links, effort):
     check_plan(links, program.plan_case(*links, effort))
 
 
+@pytest.mark.parametrize("planner", [NAME, SEARCH])
 @few
 @given(link_patterns(), st.sampled_from([0.0, 1.0 / 512, 0.5]))
-def test_interpreted_and_compiled_plans_are_identical(links, effort):
-    compiled = pytest.importorskip("ddx.inference.compiled")
-    interpreted, machine = program.plan_case(*links, effort), compiled.plan_case(*links, effort)
+def test_interpreted_and_compiled_plans_are_identical(planner, links, effort):
+    machine = pytest.importorskip(planner).plan_case(*links, effort)
+    interpreted = program.plan_case(*links, effort)
     assert interpreted[2] == machine[2]
     other = plan_arrays(machine)
     for name, array in plan_arrays(interpreted).items():
@@ -477,6 +478,7 @@ except EvidenceTooLarge as error:
 
 def test_the_search_for_the_plan_of_a_refused_case_is_work_too(monkeypatch):
     asked = []
+    monkeypatch.setattr(dispatch, "load_search", lambda *_: None)
     monkeypatch.setattr(dispatch, "load_compiled", lambda _, expected=0.0: asked.append(expected))
     with pytest.raises(EvidenceTooLarge):
         posterior(dense(12, 12), np.ones((2, 12)), memory_gib=1e-5)
@@ -588,12 +590,14 @@ def test_any_plan_with_checkpoints_is_sound(links, store):
 
 @pytest.fixture
 def worked(monkeypatch):
-    """Sets the seconds that NumPy has worked so far, and what is on disk; the compiled kernel is not there yet."""
+    """Sets the seconds that Python and NumPy have worked so far, and what is on disk; nothing compiled is there yet."""
     monkeypatch.delitem(sys.modules, NAME, raising=False)
+    monkeypatch.delitem(sys.modules, SEARCH, raising=False)
 
     def set_to(seconds, on_disk):
         monkeypatch.setattr(choice.meter, "seconds", seconds)
-        monkeypatch.setattr(choice, "_on_disk", lambda: on_disk)
+        monkeypatch.setattr(choice.planning, "seconds", seconds)
+        monkeypatch.setattr(choice, "_on_disk", lambda _: on_disk)
 
     return set_to
 
@@ -626,24 +630,70 @@ def test_numpy_works_until_loading_has_paid(worked, seconds, expected, on_disk, 
     assert (choice.load_compiled("auto", expected) is not None) == loaded
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected", "on_disk", "loaded"),
+    [
+        (0.0, choice.LOADING_SEARCH, True, False),
+        (0.0, choice.LOADING_SEARCH + 0.1, True, True),
+        (choice.LOADING_SEARCH, 0.1, True, True),
+        (choice.LOADING_SEARCH, 0.1, False, False),
+        (choice.COMPILING_SEARCH - 1.0, 0.9, False, False),
+        (choice.COMPILING_SEARCH - 1.0, 1.1, False, True),
+    ],
+)
+def test_python_plans_until_a_compiled_search_has_paid(worked, seconds, expected, on_disk, loaded):
+    pytest.importorskip("numba")
+    worked(seconds, on_disk)
+    assert (choice.load_search("auto", expected) is not None) == loaded
+    assert (SEARCH in sys.modules) == loaded
+
+
+def test_the_search_is_compiled_for_nobody_who_chose_a_kernel(worked):
+    worked(1e6, on_disk=True)
+    assert choice.load_search("numpy", 1e6) is None
+    assert choice.load_search("compiled", 1e6) is None
+    assert SEARCH not in sys.modules
+
+
+def test_plans_with_a_compiled_search_give_the_same_bits(monkeypatch):
+    plans = pytest.importorskip(SEARCH)
+    example = random_example(3, 12, 30, 2, (-1, 0), density=0.3, n_syndromes=3, syndrome_density=0.2)
+    evidence, context = cases_of(example, 12, 4)
+    monkeypatch.setattr(dispatch, "load_compiled", lambda *_: None)
+    planned = []
+    for module in (None, plans):
+        monkeypatch.setattr(dispatch, "load_search", lambda *_, module=module: planned.append(module) or module)
+        found = posterior(example.network(), evidence, context)
+        assert planned[-1] is module
+        if module is None:
+            interpreted = found
+    assert_bits(found, interpreted)
+
+
 def test_the_work_of_numpy_is_counted(monkeypatch):
     monkeypatch.setattr(choice.meter, "seconds", 0.0)
-    posterior(EXAMPLES["sparse"].network(), np.ones((1, 9)), kernel="numpy")
-    assert choice.meter.seconds > 0.0
+    monkeypatch.setattr(choice.planning, "seconds", 0.0)
+    example = random_example(3, 12, 30, 2, (-1, 0), density=0.3)
+    posterior(example.network(), *cases_of(example, 12, 4), kernel="numpy")
+    assert choice.meter.seconds > choice.planning.seconds > 0.0
 
 
 def test_machine_code_is_looked_for_where_numba_puts_it(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    assert not choice._on_disk()
     (tmp_path / "inference_1").mkdir()
-    (tmp_path / "inference_1" / "kernel_cases.run_groups-117.py311.nbi").touch()
-    assert choice._on_disk()
+    for function, name in (("kernel_cases.run_groups", "kernel_cases.run_groups-117"), ("layout.search", "layout.search-210")):
+        assert not choice._on_disk(function)
+        (tmp_path / "inference_1" / f"{name}.py311.nbi").touch()
+        assert choice._on_disk(function)
 
 
 def test_without_numba_the_work_is_done_by_numpy(monkeypatch):
-    monkeypatch.setitem(sys.modules, NAME, None)
+    for name in (NAME, SEARCH):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(choice, "_worth_loading", lambda _: True)
+    monkeypatch.setattr(choice, "_worth_compiling", lambda _: True)
     assert choice.load_compiled("auto", 1e6) is None
+    assert choice.load_search("auto", 1e6) is None
     network, evidence = EXAMPLES["sparse"].network(), np.ones((1, 9))
     assert_bits(posterior(network, evidence), posterior(network, evidence, kernel="numpy"))
     message = 'the compiled kernel needs numba: pip install numba, or use kernel="numpy"'
@@ -661,6 +711,7 @@ def test_an_unknown_kernel_is_refused():
 def expected_seconds(monkeypatch):
     """The largest expectation with which a call of ``posterior`` asks for the compiled kernel; it never comes."""
     asked = []
+    monkeypatch.setattr(dispatch, "load_search", lambda *_: None)
     monkeypatch.setattr(dispatch, "load_compiled", lambda _, expected=0.0: asked.append(expected))
 
     def of(network, evidence):

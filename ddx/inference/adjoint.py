@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddx.inference.choice import DOUBLE, Kernel, load_compiled, meter
+from ddx.inference.choice import DOUBLE, Kernel, load_compiled, load_search, meter
 from ddx.inference.dispatch import EFFORT, Problem, dense_rows, log_of, parts_of, plan_in_group, take
 from ddx.inference.layout import CAUSE, CONTEXT, FINDING, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints
@@ -159,7 +159,7 @@ def run_all(problem: Problem, at: Ints, targets: Sequence[int], kernel: Kernel, 
         return runs
     for start, stop in pairwise(bounds.tolist()):
         chosen = order[start:stop]
-        layout, program, doubles = plan_in_group(rows, int(chosen[0]), tables.first, dense)
+        layout, program, doubles = plan_in_group(rows, int(chosen[0]), tables.first, dense, load_search(kernel))
         collected.doubles[chosen] = doubles
         if doubles > limit:
             continue

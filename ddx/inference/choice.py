@@ -13,9 +13,11 @@ from typing import Any, Literal, get_args
 
 Kernel = Literal["auto", "numpy", "compiled"]
 
-_MODULE = "ddx.inference.compiled"
-# Seconds that loading the compiled kernel takes, once its machine code is on disk, and at first, when it has to be made.
+_MODULE, _SEARCH = "ddx.inference.compiled", "ddx.inference.kernel_plan"
+# Seconds that loading the compiled kernel takes, once its machine code is on disk, and at first, when it must be made. The same
+# for the search for an order alone, in which Python spends nearly all of the time of a plan.
 LOADING, COMPILING = 1.0, 60.0
+LOADING_SEARCH, COMPILING_SEARCH = 0.4, 2.0
 # Seconds that NumPy needs for a plan and its steps, for a double of state in a large state, and in many small ones.
 PLAN, DOUBLE, SMALL_DOUBLE = 0.01, 3e-7, 1.5e-7
 # Seconds that Python needs for a move of the search for an order, for every variable, cause and link that it goes over.
@@ -23,7 +25,7 @@ MOVE = 3e-7
 
 
 class _Meter:
-    """Seconds that plans in Python and the NumPy kernel have taken in this process."""
+    """Seconds that plans in Python and the NumPy kernel have taken in this process, or the plans of these."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -38,7 +40,7 @@ class _Meter:
             self.seconds += time.perf_counter() - start
 
 
-meter = _Meter()
+meter, planning = _Meter(), _Meter()  # of all of it, and of the plans alone
 
 
 def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
@@ -57,7 +59,7 @@ def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
     """
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel: got {kernel!r}, allowed: {', '.join(get_args(Kernel))}")
-    if kernel == "numpy" or (kernel == "auto" and _MODULE not in sys.modules and not _worth_loading(expected)):
+    if kernel == "numpy" or (kernel == "auto" and _MODULE not in sys.modules and not _worth_loading(meter.seconds + expected)):
         return None
     try:
         # Loaded here: it takes a second, and numba may be missing.
@@ -68,14 +70,27 @@ def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
         raise ImportError('the compiled kernel needs numba: pip install numba, or use kernel="numpy"') from error
 
 
-def _worth_loading(expected: float) -> bool:
-    worked = meter.seconds + expected
-    return worked > COMPILING or (worked > LOADING and _on_disk())
+def load_search(kernel: Kernel, expected: float = 0.0) -> Any:
+    """The module that plans with a compiled search, for NumPy, or None where Python shall plan; rented and bought alike."""
+    if kernel != "auto" or (_SEARCH not in sys.modules and not _worth_compiling(planning.seconds + expected)):
+        return None
+    try:
+        return import_module(_SEARCH)
+    except ImportError:
+        return None
 
 
-def _on_disk() -> bool:
-    """Whether numba has left the machine code of the kernel in one of the places where it looks for it."""
+def _worth_loading(worked: float) -> bool:
+    return worked > COMPILING or (worked > LOADING and _on_disk("kernel_cases.run_groups"))
+
+
+def _worth_compiling(worked: float) -> bool:
+    return worked > COMPILING_SEARCH or (worked > LOADING_SEARCH and _on_disk("layout.search"))
+
+
+def _on_disk(function: str) -> bool:
+    """Whether numba has left the machine code of a function in one of the places where it looks for it."""
     here = Path(__file__).parent
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     places = [Path(chosen)] if chosen else [here / "__pycache__", Path.home() / ".cache" / "numba"]
-    return any(True for place in places for _ in place.rglob("kernel_cases.run_groups-*.nbi"))
+    return any(True for place in places for _ in place.rglob(f"{function}-*.nbi"))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.inference.choice import DOUBLE, MOVE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, meter
+from ddx.inference.choice import DOUBLE, MOVE, PLAN, SMALL_DOUBLE, Kernel, load_compiled, load_search, meter, planning
 from ddx.inference.layout import CONTEXT, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints, Network
 from ddx.inference.program import Program, plan_case
@@ -221,16 +221,19 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         result.log_leak[rows.at] = rows.log_all_from_leak()
     dense = dense_rows(rows)
     groups = order, bounds, of_dense = rows.grouped(dense)
+    planner = load_search(kernel)
     if compiled is None:
         states = rows.network.n_causes * float((1 << (rows.n_positive + rows.seen.sum(axis=1))[dense]).sum())
         expected = SMALL_DOUBLE * states + np.count_nonzero(~of_dense) * PLAN
         if not dense.all():
-            few = [plan_of(rows, i, tables.first, None, 0.0) for i in order[bounds[:-1]][~of_dense][:3].tolist()]
+            few = [plan_of(rows, i, tables.first, planner, 0.0) for i in order[bounds[:-1]][~of_dense][:3].tolist()]
             # Of a case that will be refused there is nothing but its plan.
             solved = sum(doubles for *_, doubles in few if doubles <= limit) / len(few)
             alike = rows.network.n_distinct / rows.network.n_causes
             searched = sum(min(doubles * EFFORT, MOST_MOVES) * _size(layout, alike) for layout, _, doubles in few) / len(few)
-            expected += np.count_nonzero(~dense) * DOUBLE * solved + np.count_nonzero(~of_dense) * MOVE * searched
+            search = np.count_nonzero(~of_dense) * MOVE * searched
+            planner = load_search(kernel, search)
+            expected += np.count_nonzero(~dense) * DOUBLE * solved + (search if planner is None else 0.0)
         compiled = load_compiled(kernel, expected)
     if compiled is not None:
         raw = compiled.run_groups(rows, groups, tables, EFFORT, limit)
@@ -240,7 +243,7 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         return
     for start, stop in pairwise(bounds.tolist()):
         chosen = order[start:stop]
-        planned = plan_in_group(rows, int(chosen[0]), tables.first, dense)
+        planned = plan_in_group(rows, int(chosen[0]), tables.first, dense, planner)
         result.doubles[rows.at[chosen]] = planned[2]
         for part in parts_of(chosen, planned[2]) if planned[2] <= limit else ():
             with meter.running():
@@ -255,13 +258,11 @@ def dense_rows(rows: Rows) -> Booleans:
     return np.asarray(few & (not (rows.depends & rows.unknown[0]).any()))
 
 
-def plan_of(rows: Rows, i: int, first: Ints, compiled: Any, effort: float) -> Planned:
-    """Layout and program of a case of its own, and the doubles that it needs."""
-    if compiled is not None:
-        layout, program, doubles = compiled.plan_case(*rows.on(i), first, effort)
-    else:
-        with meter.running():
-            layout, program, doubles = plan_case(*rows.on(i), first, effort)
+def plan_of(rows: Rows, i: int, first: Ints, planner: Any, effort: float) -> Planned:
+    """Layout and program of a case of its own, and the doubles that it needs; by the plans of a compiled module, if any."""
+    plan = plan_case if planner is None else planner.plan_case
+    with meter.running(), planning.running():
+        layout, program, doubles = plan(*rows.on(i), first, effort)
     return layout, program, float(doubles)
 
 
@@ -270,10 +271,10 @@ def _size(layout: Layout, alike: float) -> float:
     return len(layout.slot_kind) + len(layout.factor_slot) + alike * (len(layout.cause) + len(layout.touch_slot))
 
 
-def plan_in_group(rows: Rows, i: int, first: Ints, dense: Booleans) -> Planned:
+def plan_in_group(rows: Rows, i: int, first: Ints, dense: Booleans, planner: Any = None) -> Planned:
     """The plan that a case shares with its group."""
     if not dense[i]:
-        return plan_of(rows, i, first, None, EFFORT)
+        return plan_of(rows, i, first, planner, EFFORT)
     _, syndrome_on, _, seen, *_ = rows.on(i)
     return _dense(int(rows.n_positive[i]), rows.network.cause.tobytes(), seen.tobytes(), syndrome_on.tobytes())
 

@@ -32,9 +32,12 @@ _REGISTER = ir.VectorType(ir.DoubleType(), WIDTH)
 
 def compile_function(function: Function, **names: object) -> Function:
     """Machine code at the first call, kept on disk; without the interpreter's lock. ``names`` replace what it calls."""
-    if names:
-        function = cast(Function, FunctionType(cast(Any, function).__code__, {**cast(Any, function).__globals__, **names}))
-    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(renamed(function, **names) if names else function))
+
+
+def renamed(function: Function, **names: object) -> Function:
+    """The same function calling others by the names of its own module."""
+    return cast(Function, FunctionType(cast(Any, function).__code__, {**cast(Any, function).__globals__, **names}))
 
 
 class Vector(types.Type):

@@ -12,13 +12,13 @@ from ddx.inference.kernel import Block, Slopes, Workspace, room, solve
 from ddx.inference.kernel_base import WIDTH, compile_function
 from ddx.inference.kernel_gather import Arrays, Cases, fill_lanes, gather
 from ddx.inference.kernel_lanes import solve_lanes
+from ddx.inference.kernel_plan import search
 from ddx.inference.kernel_small import solve_small
 from ddx.inference.layout import CONTEXT, SYNDROME, Booleans, Layout
 from ddx.inference.network import Floats, Ints
 from ddx.inference.program import Program
 
 assemble = compile_function(_layout.assemble)
-search = compile_function(_layout.search)
 scan = compile_function(_program.scan)
 plan_case = compile_function(_program.plan_case, assemble=assemble, search=search, scan=scan)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ddx.inference.choice import PLAN, load_compiled, meter
+from ddx.inference.choice import PLAN, load_compiled, load_search, meter
 from ddx.inference.dispatch import DOUBT, EFFORT, Problem, Raw, plan_of, run_numpy, take
 from ddx.inference.envelope import Envelope
 from ddx.inference.layout import Booleans
@@ -192,7 +192,7 @@ class SubRows(Rows):
         first, inverse = unique_rows(np.concatenate([self.positive, self.seen], axis=1))
         for group, i in enumerate(first):
             chosen = np.flatnonzero(inverse == group)
-            planned = plan_of(self, int(i), tables.first, None, EFFORT)
+            planned = plan_of(self, int(i), tables.first, load_search("auto"), EFFORT)
             raw.doubles[chosen] = planned[2]
             size = max(1, int(_CHUNK_DOUBLES // planned[2]))
             for part in np.split(chosen, range(size, len(chosen), size)) if planned[2] <= limit else ():
