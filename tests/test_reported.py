@@ -500,3 +500,36 @@ def test_the_table_of_the_page_has_these_counts(limb):
         assert line.startswith(f"| {name} | {ratios[kind]:.2f} | ")
     (line,) = (line for line in page.splitlines() if line.endswith("| `risk_factors_reported` |"))
     assert line.startswith(f"| risk factors | {limb.knowledge.risk_factors_reported['balanced']:.1f}")
+
+
+def test_silence_is_a_finding_that_was_not_named():
+    """For every form alone, by scalars: a finding that is not stated has 1 - m s where it has an m, any other 1."""
+    sys.path.insert(0, str(COUNTS))
+    try:
+        from silence import heard, hearing
+    finally:
+        sys.path.remove(str(COUNTS))
+    model = ddx.load("limb", "balanced")
+    network, named = model.network, {("stroke", "aphasia"): 0.4, ("stroke", "facial_droop"): 0.3, ("raynaud", "hand_pain"): 0.2}
+    n, cause = len(network.findings), np.array(network.causes)[network.forms.cause]
+    wider = hearing(network, named)
+    assert wider.findings[n:] == tuple(f"{finding} named" for finding in network.findings)
+    for case, silent in (
+        ({"present": ["facial_droop"]}, ("aphasia", "hand_pain")),
+        ({"absent": ["aphasia"]}, ("facial_droop", "hand_pain")),
+        ({"present": ["fatigue"]}, ("aphasia", "facial_droop", "hand_pain")),
+    ):
+        own = model.diagnose(**case).evidence
+        more = heard(own, n)
+        np.testing.assert_array_equal(more.finding[:, : len(own.columns)], own.finding)
+        parts = wider.parts(more)
+        core = wider.core(parts, more.context[parts.case])
+        quiet = (parts.columns >= n) & (parts.finding[0] == 0.0)
+        assert (core.leak[:, quiet] == 0.0).all()
+        expected = np.ones(len(cause))
+        for (patient, finding), m in named.items():
+            if finding in silent:
+                s = network.link[network.findings.index(finding)]
+                expected *= np.where(cause == patient, 1.0 - m * s, 1.0)
+        np.testing.assert_allclose(np.prod(1.0 - core.link[quiet], axis=0), expected, rtol=1e-14)
+        assert expected.min() < 1.0

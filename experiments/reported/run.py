@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from shared import (  # noqa: E402
     GREY,
@@ -44,6 +44,7 @@ from shared import (  # noqa: E402
     publish,
     run,
 )
+from silence import heard, hearing  # noqa: E402
 
 SETTINGS = (BALANCED, "primary_care", "neurology_clinic")  # that say something of their records
 ASKED, FINDINGS, FACTORS, SHIPPED = DRAWN = (
@@ -54,6 +55,8 @@ ASKED, FINDINGS, FACTORS, SHIPPED = DRAWN = (
 )
 # As shipped, but for the rule by which findings without a link were counted: of other origin, or whatever their origin.
 COMPLETE, INCOMPLETE = "links of all kinds as complete", "links of no kind as complete"
+# As shipped, with what is not stated as what a report may have left out: by the shares that were counted, or half of them.
+SILENCE = {"silence heard": 1.0, "silence half heard": 0.5}
 COLOURS = dict(zip(DRAWN, (GREY, THIRD, OTHER, OURS), strict=True))
 # Groups of findings that have a number of their own, and their kinds. Too few bedside tests are foreseen for one.
 GROUPS = {
@@ -86,6 +89,8 @@ def work(arguments: argparse.Namespace) -> None:
             for name, model in models.items():
                 cases = Cases.of(model, frame)
                 rows.append(row(kind, setting, name, cases.scored(model.network)))
+            if setting == BALANCED:
+                rows += [row(kind, setting, *arm) for arm in with_silence(models[SHIPPED], cases, counts)]
     result = pd.DataFrame(rows)
     counted = table_of_counts(counts, ratios)
     publish(HERE, arguments, models[SHIPPED], "", result, f"{counted}\n\n{table(result)}", draw(result), ALT)
@@ -107,6 +112,18 @@ def networks(model: ddx.Model, ratios: dict[tuple[str, bool], Floats]) -> dict[s
             bases[name] = replace(kb, background_reported=own)
     bases[SHIPPED] = kb
     return {name: ddx.Model(own, model.setting) for name, own in bases.items()}
+
+
+def with_silence(model: ddx.Model, cases: Cases, counts: dict[str, Floats]) -> Iterator[tuple[str, Scores]]:
+    """The name of a network that hears silence, and what it says of the cases."""
+    kb, network = model.knowledge, model.network
+    share = {k: said / there for g, kinds in GROUPS.items() for said, there in [counts[f"{g} of the cause"]] for k in kinds}
+    single = [f for f, finding in kb.findings.items() if not finding.graded]
+    named = {(c, f): share[kb.findings[f].kind] for c in network.causes for f in frequent_in(kb, c, single)}
+    evidence = heard(cases.evidence, len(network.findings))
+    for name, part in SILENCE.items():
+        wider = hearing(network, {pair: part * m for pair, m in named.items()})
+        yield name, replace(cases, evidence=evidence).scored(wider)
 
 
 def row(kind: str, setting: str, network: str, scores: Scores) -> dict[str, object]:
@@ -267,6 +284,7 @@ def table(result: pd.DataFrame) -> str:
     note = (
         "*Everybody asked*: leaks and risk factors as in the studies. *Links of all kinds as complete*: as shipped, but with "
         "the ratio of other origin for complaints, too; *of no kind*: with the ratio without a link for all kinds (1 at most). "
+        "*Silence heard*: as shipped, and frequent findings that are not stated count as left out. "
         "*Causes a case*: the sum of the posteriors, mean."
     )
     return f"{note}\n\n{markdown(header, lines)}"
