@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -278,25 +278,21 @@ class Diagnosis:
         """
         import pandas as pd
 
+        return pd.DataFrame(self.rows(draws, seed)).set_index("cause")
+
+    def rows(self, draws: int = 100, seed: int = 0) -> list[dict[str, Any]]:
+        """The rows of ``table``, with the id of the cause, for those who do without pandas."""
         from ddx.draws import posterior_quantiles
 
-        causes = self.model.knowledge.causes
-        posterior = self.posterior
-        ids = list(posterior.index)
+        causes, posterior, prior = self.model.knowledge.causes, self.result.marginal[0], self._before.marginal[0]
         low, high = posterior_quantiles(self.model, self.evidence, draws, seed)[:, 0]
-        order = [self.model.network.causes.index(c) for c in ids]
-        return pd.DataFrame(
-            {
-                "label": [causes[c].label for c in ids],
-                "code": [causes[c].icd10 for c in ids],
-                "urgency": [causes[c].urgency for c in ids],
-                "prior": self.prior[ids].to_numpy(),
-                "posterior": posterior.to_numpy(),
-                "low": low[order],
-                "high": high[order],
-            },
-            index=pd.Index(ids, name="cause"),
-        )
+        rows = []
+        for k in np.argsort(-posterior, kind="stable").tolist():
+            cause = causes[self.model.network.causes[k]]
+            words = {"cause": cause.id, "label": cause.label, "code": cause.icd10, "urgency": cause.urgency}
+            numbers = {"prior": prior[k], "posterior": posterior[k], "low": low[k], "high": high[k]}
+            rows.append({**words, **{name: float(number) for name, number in numbers.items()}})
+        return rows
 
 
 def _series(values: NDArray[np.float64], index: Sequence[str], name: str) -> pd.Series[float]:

@@ -79,16 +79,14 @@ def leading_causes(path: str, causes: Sequence[str], scored: int) -> None:
 
 def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> None:
     """The most probable causes, and how well the case is explained."""
-    frame = diagnosis.table(draws, seed).head(top)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cause", "ICD-10", "urgency"):
         table.add_column(name)
     for name in ("prior", "posterior", *(["5 %", "95 %"] if draws else [])):
         table.add_column(name, justify="right")
-    numbers = frame[["prior", "posterior", *(["low", "high"] if draws else [])]].to_numpy()
-    texts = frame[["label", "code", "urgency"]].to_numpy(dtype=str)
-    for text, number in zip(texts.tolist(), numbers.tolist(), strict=True):
-        table.add_row(*text, *map(_p, number))
+    for row in diagnosis.rows(draws, seed)[:top]:
+        numbers = ("prior", "posterior", *(("low", "high") if draws else ()))
+        table.add_row(row["label"], row["code"], row["urgency"], *(_p(row[name]) for name in numbers))
     out = console()
     out.print(table)
     kb = diagnosis.model.knowledge
@@ -102,13 +100,12 @@ def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> No
 def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:
     """Everything about the case as one JSON object."""
     kb = diagnosis.model.knowledge
-    frame = diagnosis.table(draws, seed)
-    if not draws:
-        frame = frame.drop(columns=["low", "high"])
+    left_out = () if draws else ("low", "high")
+    causes = [{name: cell for name, cell in row.items() if name not in left_out} for row in diagnosis.rows(draws, seed)]
     document = {
         "knowledge_base": {"name": kb.name, "version": kb.version, "digest": kb.digest},
         "setting": diagnosis.model.setting,
-        "causes": [{"id": cause, **row} for cause, row in frame.to_dict("index").items()],
+        "causes": [{"id": row.pop("cause"), **row} for row in causes],
         "none_of_these": diagnosis.none_of_these,
         "log_evidence": diagnosis.log_evidence,
         "context": diagnosis.context.to_dict(),

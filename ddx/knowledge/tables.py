@@ -131,9 +131,10 @@ def read_table(
         if not _header_fits(file, header, columns, problems):
             return
         line = reader.line_num + 1
+        suspect = _CONTROL.search(content) is not None
         for cells in reader:
             if cells:
-                yield from _row(file, line, header, cells, columns, problems, unread)
+                yield from _row(file, line, header, cells, columns, suspect, problems, unread)
             line = reader.line_num + 1
         unread.files.remove(file)
     except csv.Error as error:
@@ -157,15 +158,17 @@ def _row(
     header: Sequence[str],
     cells: Sequence[str],
     columns: dict[str, Convert],
+    suspect: bool,
     problems: list[Problem],
     unread: Unread,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The row if it can be used; ``suspect``: its file has control characters somewhere."""
     row: dict[str, Any] = {}
     if len(cells) != len(header):
         problems.append(Problem(file, line, "", f"got {len(cells)} cells, expected {len(header)}"))
     for column, cell in zip(header, cells, strict=True) if len(cells) == len(header) else ():
         try:
-            for message in control_characters(cell):
+            for message in control_characters(cell) if suspect else ():
                 raise ValueError(message)
             row[column] = columns[column](cell.strip())
         except ValueError as error:
