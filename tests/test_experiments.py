@@ -203,6 +203,14 @@ def test_every_cause_has_three_textbook_patients_with_ids_that_limb_knows(limb):
     assert set(missed["kind"]) <= {"missing finding", "wrong parameter", "structure", "the case"}
 
 
+def test_every_cause_has_four_vignettes_with_ids_that_limb_knows(limb):
+    cases = pd.read_csv(ROOT / "experiments" / "textbook_cases" / "vignettes.csv", dtype=str, keep_default_na=False)
+    assert cases["final_diagnosis"].value_counts().to_dict() == dict.fromkeys(limb.knowledge.causes, 4)
+    assert set(cases["case_id"]) == {f"vg_{cause}_{form}" for cause in limb.knowledge.causes for form in "abcd"}
+    posteriors = limb.score(cases.drop(columns=["final_diagnosis", "note"]))
+    assert posteriors.notna().all(axis=None)
+
+
 def test_an_unknown_experiment_is_an_error_that_lists_the_known_ones():
     done = command("--small", "leaks")
     assert done.returncode == 2

@@ -23,10 +23,14 @@ def test_every_example_of_the_readme_prints_what_it_says(tmp_path):
     assert readme.rendered(text, tmp_path) == text
 
 
-def test_the_page_of_published_cases_shows_what_the_other_cases_give():
-    text = (ROOT / "experiments" / "published_cases" / "README.md").read_text(encoding="utf-8")
-    printed = readme.run("ddx evaluate experiments/published_cases/others.csv --setting balanced").split("\n\ncause ")[0]
-    assert f"```console\n$ ddx evaluate experiments/published_cases/others.csv --setting balanced\n{printed}\n```\n" in text
+@pytest.mark.parametrize(
+    ("page", "cases"), [("published_cases", "published_cases/others.csv"), ("textbook_cases", "textbook_cases/vignettes.csv")]
+)
+def test_pages_of_cases_show_what_the_cases_give(page, cases):
+    text = (ROOT / "experiments" / page / "README.md").read_text(encoding="utf-8")
+    command = f"ddx evaluate experiments/{cases} --setting balanced"
+    printed = readme.run(command).split("\n\ncause ")[0]
+    assert f"```console\n$ {command}\n{printed}\n```\n" in text
 
 
 def test_the_two_commands_stand_in_the_readme_and_ci_takes_them_from_there():
