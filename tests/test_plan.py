@@ -687,6 +687,21 @@ def test_machine_code_is_looked_for_where_numba_puts_it(monkeypatch, tmp_path):
         assert choice._on_disk(function)
 
 
+def test_code_is_compiled_where_no_folder_can_be_written_to():
+    """Nothing is kept then; every process compiles what pays."""
+    pytest.importorskip("numba")
+    code = """
+from numba.core import caching
+for thing in list(vars(caching).values()):
+    if hasattr(thing, "_locator_classes"):
+        thing._locator_classes = []
+from ddx.inference.kernel_plan import search
+print(search.stats.cache_path)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
 def test_without_numba_the_work_is_done_by_numpy(monkeypatch):
     for name in (NAME, SEARCH):
         monkeypatch.setitem(sys.modules, name, None)

@@ -31,8 +31,15 @@ _REGISTER = ir.VectorType(ir.DoubleType(), WIDTH)
 
 
 def compile_function(function: Function, **names: object) -> Function:
-    """Machine code at the first call, kept on disk; without the interpreter's lock. ``names`` replace what it calls."""
-    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(renamed(function, **names) if names else function))
+    """Machine code at the first call, kept on disk where that can be; without the interpreter's lock.
+
+    ``names`` replace what it calls.
+    """
+    function = renamed(function, **names) if names else function
+    try:
+        return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
+    except RuntimeError:  # no folder that numba can write to
+        return cast(Function, njit(nogil=True, error_model="numpy")(function))
 
 
 def renamed(function: Function, **names: object) -> Function:
