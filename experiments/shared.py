@@ -25,6 +25,7 @@ from ddx.validation.truth import true_causes
 from ddx.values import Values
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARK = "<!-- results -->"
@@ -183,6 +184,15 @@ def canvas(columns: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[F
         one.grid(axis="y", color="#e4e4e4", linewidth=0.8)
         one.set_axisbelow(True)
     return figure, axes
+
+
+def on_log_scale(axis: Axes) -> None:
+    """What was drawn on an axis of log scores, a logarithmic one now, with ticks where it lies."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    ticks = [t for t in (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0) if low <= t <= high]
+    axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axis.minorticks_off()
 
 
 def run(parser: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None]) -> int:

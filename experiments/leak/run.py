@@ -27,7 +27,21 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import CERTAIN, GREY, OTHER, OURS, RULED_OUT, Cases, Scores, canvas, markdown, options, publish, run  # noqa: E402
+from shared import (  # noqa: E402
+    CERTAIN,
+    GREY,
+    OTHER,
+    OURS,
+    RULED_OUT,
+    Cases,
+    Scores,
+    canvas,
+    markdown,
+    on_log_scale,
+    options,
+    publish,
+    run,
+)
 
 FACTORS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 NO_LEAK = 1e-12
@@ -118,10 +132,7 @@ def draw(result: pd.DataFrame) -> Figure:
     axes[2].plot(at, own["leading_true"], color=GREY, marker="o", ms=5, label="how often it is true")
     axes[2].set_ylim(0.0, 1.15)
     axes[0].set_ylim(bottom=0.0)
-    ticks = (2.5, 3.0, 4.0, 6.0, 10.0, 15.0, 25.0)
-    axes[1].set_yscale("log")
-    axes[1].set_yticks(ticks, [f"{t:g}" for t in ticks])
-    axes[1].minorticks_off()
+    on_log_scale(axes[1])
     titles = ("Top 1", "Log score (low is good)", f"Leading cause, {own['setting'].iloc[0]}")
     for one, title in zip(axes, titles, strict=True):
         one.set(xlabel="odds of the leaks times", xticks=at)

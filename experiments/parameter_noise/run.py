@@ -29,7 +29,21 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from shared import CERTAIN, GREY, OTHER, OURS, RULED_OUT, THIRD, Cases, canvas, markdown, options, publish, run  # noqa: E402
+from shared import (  # noqa: E402
+    CERTAIN,
+    GREY,
+    OTHER,
+    OURS,
+    RULED_OUT,
+    THIRD,
+    Cases,
+    canvas,
+    markdown,
+    on_log_scale,
+    options,
+    publish,
+    run,
+)
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0, 2.0)
 SMALL_LINK, SMALL_LEAK, NO_LEAK = 0.05, 0.005, 1e-12
@@ -163,10 +177,7 @@ def draw(result: pd.DataFrame) -> Figure:
         one.set_xticklabels(["0", "¼", "½", "1", "2"])
         one.set_title(title, loc="left", fontsize=11)
     axes[0].set_ylim(bottom=0.0)
-    ticks = (2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
-    axes[1].set_yscale("log")
-    axes[1].set_yticks(ticks, [f"{t:g}" for t in ticks])
-    axes[1].minorticks_off()
+    on_log_scale(axes[1])
     figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     return figure
 
