@@ -281,17 +281,17 @@ class Diagnosis:
         return pd.DataFrame(self.rows(draws, seed)).set_index("cause")
 
     def rows(self, draws: int = 100, seed: int = 0) -> list[dict[str, Any]]:
-        """The rows of ``table``, with the id of the cause, for those who do without pandas."""
+        """The rows of ``table``, with the id of the cause, for those who do without pandas; parameters and errors as there."""
         from ddx.draws import posterior_quantiles
 
         causes, posterior, prior = self.model.knowledge.causes, self.result.marginal[0], self._before.marginal[0]
         low, high = posterior_quantiles(self.model, self.evidence, draws, seed)[:, 0]
+        numbers = {"prior": prior, "posterior": posterior, "low": low, "high": high}
         rows = []
         for k in np.argsort(-posterior, kind="stable").tolist():
             cause = causes[self.model.network.causes[k]]
             words = {"cause": cause.id, "label": cause.label, "code": cause.icd10, "urgency": cause.urgency}
-            numbers = {"prior": prior[k], "posterior": posterior[k], "low": low[k], "high": high[k]}
-            rows.append({**words, **{name: float(number) for name, number in numbers.items()}})
+            rows.append(words | {name: float(values[k]) for name, values in numbers.items()})
         return rows
 
 

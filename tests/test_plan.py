@@ -614,38 +614,26 @@ def test_the_compiled_kernel_is_loaded_when_asked_for(worked):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected", "on_disk", "loaded"),
+    ("load", "module", "loading", "compiling"),
     [
-        (0.0, choice.LOADING, True, False),
-        (0.0, choice.LOADING + 0.1, True, True),
-        (choice.LOADING, 0.1, True, True),
-        (choice.LOADING, 0.1, False, False),
-        (choice.COMPILING - 1.0, 0.9, False, False),
-        (choice.COMPILING - 1.0, 1.1, False, True),
+        (choice.load_compiled, NAME, choice.LOADING, choice.COMPILING),
+        (choice.load_search, SEARCH, choice.LOADING_SEARCH, choice.COMPILING_SEARCH),
     ],
 )
-def test_numpy_works_until_loading_has_paid(worked, seconds, expected, on_disk, loaded):
+def test_the_interpreter_works_until_loading_has_paid(worked, load, module, loading, compiling):
     pytest.importorskip("numba")
-    worked(seconds, on_disk)
-    assert (choice.load_compiled("auto", expected) is not None) == loaded
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected", "on_disk", "loaded"),
-    [
-        (0.0, choice.LOADING_SEARCH, True, False),
-        (0.0, choice.LOADING_SEARCH + 0.1, True, True),
-        (choice.LOADING_SEARCH, 0.1, True, True),
-        (choice.LOADING_SEARCH, 0.1, False, False),
-        (choice.COMPILING_SEARCH - 1.0, 0.9, False, False),
-        (choice.COMPILING_SEARCH - 1.0, 1.1, False, True),
-    ],
-)
-def test_python_plans_until_a_compiled_search_has_paid(worked, seconds, expected, on_disk, loaded):
-    pytest.importorskip("numba")
-    worked(seconds, on_disk)
-    assert (choice.load_search("auto", expected) is not None) == loaded
-    assert (SEARCH in sys.modules) == loaded
+    for seconds, expected, on_disk, loaded in (
+        (0.0, loading, True, False),
+        (0.0, loading + 0.1, True, True),
+        (loading, 0.1, True, True),
+        (loading, 0.1, False, False),
+        (compiling - 1.0, 0.9, False, False),
+        (compiling - 1.0, 1.1, False, True),
+    ):
+        sys.modules.pop(module, None)
+        worked(seconds, on_disk)
+        assert (load("auto", expected) is not None) == loaded, (seconds, expected, on_disk)
+        assert (module in sys.modules) == loaded
 
 
 def test_the_search_is_compiled_for_nobody_who_chose_a_kernel(worked):
@@ -705,8 +693,7 @@ print(search.stats.cache_path)
 def test_without_numba_the_work_is_done_by_numpy(monkeypatch):
     for name in (NAME, SEARCH):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(choice, "_worth_loading", lambda _: True)
-    monkeypatch.setattr(choice, "_worth_compiling", lambda _: True)
+    monkeypatch.setattr(choice, "_worth", lambda *_: True)
     assert choice.load_compiled("auto", 1e6) is None
     assert choice.load_search("auto", 1e6) is None
     network, evidence = EXAMPLES["sparse"].network(), np.ones((1, 9))

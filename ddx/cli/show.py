@@ -100,12 +100,11 @@ def diagnosis_table(diagnosis: Diagnosis, top: int, draws: int, seed: int) -> No
 def diagnosis_json(diagnosis: Diagnosis, draws: int, seed: int) -> None:
     """Everything about the case as one JSON object."""
     kb = diagnosis.model.knowledge
-    left_out = () if draws else ("low", "high")
-    causes = [{name: cell for name, cell in row.items() if name not in left_out} for row in diagnosis.rows(draws, seed)]
+    shown = ("label", "code", "urgency", "prior", "posterior", *(("low", "high") if draws else ()))
     document = {
         "knowledge_base": {"name": kb.name, "version": kb.version, "digest": kb.digest},
         "setting": diagnosis.model.setting,
-        "causes": [{"id": row.pop("cause"), **row} for row in causes],
+        "causes": [{"id": row["cause"]} | {name: row[name] for name in shown} for row in diagnosis.rows(draws, seed)],
         "none_of_these": diagnosis.none_of_these,
         "log_evidence": diagnosis.log_evidence,
         "context": diagnosis.context.to_dict(),

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 Kernel = Literal["auto", "numpy", "compiled"]
 
 _MODULE, _SEARCH = "ddx.inference.compiled", "ddx.inference.kernel_plan"
+# The function whose machine code on disk says that of the module is there.
+_FUNCTIONS = {_MODULE: "kernel_cases.run_groups", _SEARCH: "layout.search"}
 # Seconds that loading the compiled kernel takes, once its machine code is on disk, and at first, when it must be made. The same
 # for the search for an order alone, in which Python spends nearly all of the time of a plan.
 LOADING, COMPILING = 1.0, 60.0
@@ -25,7 +27,7 @@ MOVE = 3e-7
 
 
 class _Meter:
-    """Seconds that plans in Python and the NumPy kernel have taken in this process, or the plans of these."""
+    """Seconds that something has taken in this process."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -40,7 +42,8 @@ class _Meter:
             self.seconds += time.perf_counter() - start
 
 
-meter, planning = _Meter(), _Meter()  # of all of it, and of the plans alone
+# Of plans in Python and the NumPy kernel together, and of the plans alone.
+meter, planning = _Meter(), _Meter()
 
 
 def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
@@ -59,7 +62,7 @@ def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
     """
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel: got {kernel!r}, allowed: {', '.join(get_args(Kernel))}")
-    if kernel == "numpy" or (kernel == "auto" and _MODULE not in sys.modules and not _worth_loading(meter.seconds + expected)):
+    if kernel == "numpy" or (kernel == "auto" and not _worth(_MODULE, meter.seconds + expected, LOADING, COMPILING)):
         return None
     try:
         # Loaded here: it takes a second, and numba may be missing.
@@ -72,7 +75,7 @@ def load_compiled(kernel: Kernel, expected: float = 0.0) -> Any:
 
 def load_search(kernel: Kernel, expected: float = 0.0) -> Any:
     """The module that plans with a compiled search, for NumPy, or None where Python shall plan; rented and bought alike."""
-    if kernel != "auto" or (_SEARCH not in sys.modules and not _worth_compiling(planning.seconds + expected)):
+    if kernel != "auto" or not _worth(_SEARCH, planning.seconds + expected, LOADING_SEARCH, COMPILING_SEARCH):
         return None
     try:
         return import_module(_SEARCH)
@@ -80,12 +83,9 @@ def load_search(kernel: Kernel, expected: float = 0.0) -> Any:
         return None
 
 
-def _worth_loading(worked: float) -> bool:
-    return worked > COMPILING or (worked > LOADING and _on_disk("kernel_cases.run_groups"))
-
-
-def _worth_compiling(worked: float) -> bool:
-    return worked > COMPILING_SEARCH or (worked > LOADING_SEARCH and _on_disk("layout.search"))
+def _worth(module: str, worked: float, loading: float, compiling: float) -> bool:
+    """Whether a module is there already, or pays after so many seconds of work without it."""
+    return module in sys.modules or worked > compiling or (worked > loading and _on_disk(_FUNCTIONS[module]))
 
 
 def _on_disk(function: str) -> bool:

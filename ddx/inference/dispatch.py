@@ -221,8 +221,8 @@ def _solve_group(rows: Rows, compiled: Any, kernel: Kernel, limit: float, result
         result.log_leak[rows.at] = rows.log_all_from_leak()
     dense = dense_rows(rows)
     groups = order, bounds, of_dense = rows.grouped(dense)
-    planner = load_search(kernel)
     if compiled is None:
+        planner = load_search(kernel)
         states = rows.network.n_causes * float((1 << (rows.n_positive + rows.seen.sum(axis=1))[dense]).sum())
         expected = SMALL_DOUBLE * states + np.count_nonzero(~of_dense) * PLAN
         if not dense.all():

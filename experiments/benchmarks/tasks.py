@@ -162,26 +162,26 @@ def memory(quick: bool) -> Table:
 
 def start(quick: bool) -> Table:
     diagnose = ("-m", "ddx", "diagnose", "--present", "ptosis", "--present", "diplopia", "--age", "34")
+    score = ("-m", "ddx", "score", str(_EXAMPLES), "--setting", "primary_care", "-q", "-o")
+    # The first one, with an empty folder for compiled code, leaves its code there for the second.
+    nothing, search = f"{_SCORE}, nothing compiled yet", f"{_SCORE}, the search for an order compiled"
     commands = {
         "`import pandas`": ("-c", "import pandas"),
         "`import ddx`": ("-c", "import ddx"),
         "`import ddx; ddx.load`": ("-c", "import ddx; ddx.load"),
         "`ddx diagnose`, one case": diagnose,
-        f"{_SCORE}, nothing compiled yet": (),
-        f"{_SCORE}, the search for an order compiled": (),
-        f"{_SCORE}, everything compiled": (),
+        nothing: score,
+        search: score,
+        f"{_SCORE}, everything compiled": score,
     }
     runs: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(1 if quick else 7):
         with TemporaryDirectory() as folder:
-            score = ("-m", "ddx", "score", str(_EXAMPLES), "--setting", "primary_care", "-o", f"{folder}/posteriors.csv", "-q")
             empty = os.environ | {"NUMBA_CACHE_DIR": f"{folder}/compiled"}
-            for name, arguments in commands.items():  # in turn, so that noise meets all alike
-                # The first one with an empty folder leaves its code there for the second.
-                place = os.environ if arguments or "everything" in name else empty
-                for rest in Path(folder).glob("posteriors.csv*"):
-                    rest.unlink()
-                command = [sys.executable, *(arguments or score)]
+            for number, (name, arguments) in enumerate(commands.items()):  # in turn, so that noise meets all alike
+                output = [f"{folder}/{number}.csv"] if arguments is score else []
+                place = empty if name in (nothing, search) else os.environ
+                command = [sys.executable, *arguments, *output]
                 run = partial(subprocess.run, command, check=True, capture_output=True, env=place)
                 runs[name].append(seconds(run, 1))
     medians = {name: float(np.median(times)) for name, times in runs.items()}

@@ -1,8 +1,8 @@
-"""Silence as evidence: what if a finding that a description leaves out were not simply taken for not observed.
+"""Silence as evidence: a network in which a finding that a description leaves out is not simply one that was not observed.
 
-A description names only a part m (counted) of the findings that a cause brings; it is silent
-about one of them with probability 1 - m * P(finding | cause). That is a second, fictitious finding, "named", which is absent,
-with m times the link of the first one and no leak: what the cause did not bring is hardly ever named.
+A description names only a part m (counted) of the findings that a cause brings; it is silent about one of them with probability
+1 - m * P(finding | cause). That is a second, fictitious finding, "named", which is absent, with m times the link of the first
+one and no leak: what the cause did not bring is hardly ever named.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ def hearing(network: LayeredNetwork, named: Mapping[tuple[str, str], float]) -> 
     ``named``: cause and finding -> how many of those that the cause brings are named; 0 for what is not there.
     """
     rate = np.array([[named.get((cause, finding), 0.0) for cause in network.causes] for finding in network.findings])
-    nothing = np.zeros_like(network.leak), np.zeros_like(network.finding_syndrome)
     return replace(
         network,
         findings=(*network.findings, *(f"{finding} named" for finding in network.findings)),
         link=np.concatenate([network.link, network.in_columns(rate, -1) * network.link]),
-        leak=np.concatenate([network.leak, nothing[0]], axis=1),
-        finding_syndrome=np.concatenate([network.finding_syndrome, nothing[1]]),
+        leak=np.pad(network.leak, ((0, 0), (0, len(rate)))),
+        finding_syndrome=np.pad(network.finding_syndrome, ((0, len(rate)), (0, 0))),
     )
 
 
