@@ -1406,6 +1406,23 @@ def test_every_measurement_of_the_shipped_base_can_be_used(limb):
             assert dx.posterior.between(0.0, 1.0).all()
 
 
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        ("resolved_within_24_hours", "intermittent_course"),
+        ("neurogenic_claudication", "claudication"),
+        ("poor_oral_intake", "anorexia"),
+    ],
+)
+def test_narrow_findings_of_limb_are_part_of_the_wide_ones(limb, narrow, wide):
+    case = {"age": 70, "sex": "female"}
+    alone, both = (limb.diagnose(**case, present=present).posterior for present in ([narrow], [narrow, wide]))
+    assert alone.to_dict() == both.to_dict()
+    with pytest.raises(ddx.CaseError) as caught:
+        limb.diagnose(**case, present=[narrow], absent=[wide])
+    assert str(caught.value) == f"{narrow} is present but {wide}, which it implies, is absent"
+
+
 def test_every_estimate_of_limb_says_why():
     kb = load_knowledge("limb")
     text = (shipped()["limb"].parent / "README.md").read_text(encoding="utf-8")
